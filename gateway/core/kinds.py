@@ -1,0 +1,35 @@
+"""The kinds of records that the gateway itself and the body-camera stations write.
+
+Every kind is listed here once, with what its `data` holds; FORMAT.md repeats the table for third parties.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GATEWAY_START: Final = "gateway.start"  # version, config_sha256, certificate_sha256, recovered_from (seq)
+GATEWAY_STOP: Final = "gateway.stop"  # reason
+CLOCK_STATE: Final = "clock.state"
+CLOCK_STEP: Final = "clock.step"
+CLOCK_MAP: Final = "clock.map"
+BEACON: Final = "beacon"  # nonce, receipt_sha256, size
+ALARM: Final = "alarm"  # code, state raised|cleared, text
+OPERATOR_ACTION: Final = "operator.action"  # action, actor, parameters
+INGEST_REFUSED: Final = "ingest.refused"  # reason, kind; raw holds what was refused
+RETENTION_EXPIRE: Final = "retention.expire"  # artifacts [sha256], or records first/end, and the receipt's nonce
+SCRUB_DAMAGE: Final = "scrub.damage"  # sha256, found_sha256 or error
+UPLINK_QUARANTINE: Final = "uplink.quarantine"  # item, ref, reason
+UPLINK_FORK: Final = "uplink.fork"  # ours, theirs
+
+STATION_STATE: Final = "station.state"  # state up|down|…, reason
+STATION_FILE: Final = "station.file"  # a file taken: name, path, size, mtime, fields of the name, stable/unstable
+STATION_SIGHTING: Final = "station.sighting"  # the same content seen again: sha256, path
+STATION_GAP: Final = "station.gap"  # an entry that could not be taken, and why
+STATION_OFFSET: Final = "station.clock_offset"  # device clock minus ours, and how it was got
+POSITION: Final = "position"  # lat_e7, lon_e7, datum, …
+
+HOUSEKEEPING: Final = frozenset({CLOCK_STATE, CLOCK_MAP, BEACON})
+"""Kinds that never close a batch by age: a beacon per receipt would otherwise make a receipt per beacon."""
+
+URGENT: Final = frozenset({ALARM, CLOCK_STEP, SCRUB_DAMAGE, UPLINK_QUARANTINE, UPLINK_FORK})
+"""Kinds that close a batch at once."""
