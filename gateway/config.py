@@ -1,0 +1,371 @@
+"""Configuration: one TOML file, read once, every mistake reported at once. CONFIG.md describes every key.
+
+The structs are the schema: names, types, ranges and defaults stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, inspect
+
+from gateway import toml_check, toml_lines
+from gateway.core.errors import ConfigError, Problem
+
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Bytes = Annotated[int, Meta(ge=0, le=1_000_000_000_000_000)]
+Days = Annotated[int, Meta(ge=0, le=36_500)]
+Seconds = Annotated[int, Meta(ge=1, le=604_800)]
+SourceName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,63})?\Z",
+        description="1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+    ),
+]
+GATEWAY_ID_RULE: Final = "1 to 63 of a-z, 0-9, '.' and '-', with a letter or digit at both ends"
+GatewayId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?\Z",
+        description=GATEWAY_ID_RULE,
+    ),
+]
+PollSeconds = Annotated[float, Meta(ge=0.1, le=86_400)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all tables of the file: unknown keys are errors."""
+
+
+class GatewayConfig(Section, frozen=True):
+    id: GatewayId
+    """Identity in the log's origin line ``<id>/evidence``; lower-case letters, digits, ``.`` and ``-``."""
+    name: str = ""
+
+
+class StorageConfig(Section, frozen=True):
+    state_dir: str
+    spool_dir: str = ""
+    """Default: ``<state_dir>/spool``. May be another disk."""
+    spool_quota_bytes: Bytes = 20_000_000_000
+    high_water_percent: Annotated[int, Meta(ge=1, le=99)] = 90
+    """Of the quota, or of the disk: above it no further artifact is taken; it stays on the station."""
+    reserve_bytes: Bytes = 268_435_456
+    """Free space that only the journal, seals and receipts may use."""
+    commit_window_ms: Annotated[int, Meta(ge=0, le=1000)] = 20
+
+
+class KeysConfig(Section, frozen=True):
+    key_file: str
+    certificate_file: str = ""
+    """Empty until the platform has signed the CSR: records are stored, nothing is sealed."""
+    ca_file: str = ""
+    crl_file: str = ""
+
+
+class TimeConfig(Section, frozen=True):
+    tsa_url: str = ""
+    """RFC 3161 authority; empty: seals stay unstamped."""
+    tsa_ca_file: str = ""
+    tsa_retry_max_s: Seconds = 3600
+    state_interval_s: Annotated[int, Meta(ge=10, le=600)] = 600
+
+
+class SealConfig(Section, frozen=True):
+    max_records: Annotated[int, Meta(ge=1, le=100_000)] = 5000
+    max_bytes: Annotated[int, Meta(ge=65_536, le=268_435_456)] = 8_388_608
+    max_age_s: Seconds = 60
+    idle_age_s: Seconds = 3600
+
+
+class RetentionConfig(Section, frozen=True):
+    artifact_days: Days = 30
+    artifact_days_when_full: Days = 1
+    """Receipted artifacts older than this go early, oldest first, while the spool is above the high-water mark."""
+    record_days: Days = 365
+    scrub_bytes_per_s: Annotated[int, Meta(ge=65_536, le=10_000_000_000)] = 4_194_304
+    scrub_interval_h: Annotated[int, Meta(ge=1, le=8760)] = 24
+
+
+class UplinkConfig(Section, frozen=True):
+    url: str = ""
+    """Base address of the platform (WIRE.md); empty: the platform pulls."""
+    ca_file: str = ""
+    token_file: str = ""
+    client_certificate: bool = True
+    """Present the gateway's certificate in TLS."""
+    receipt_ca_file: str = ""
+    """CA of the platform's receipt certificate; empty: keys.ca_file."""
+    artifacts: Literal["push", "on-request"] = "push"
+    bandwidth_bytes_per_s: Bytes = 0
+    """0: no cap."""
+    timeout_s: Seconds = 30
+    retry_min_s: Seconds = 1
+    retry_max_s: Seconds = 300
+    stamp_grace_s: Annotated[int, Meta(ge=0, le=86_400)] = 10
+    """How long a batch waits for its token before it goes without."""
+
+
+class ApiConfig(Section, frozen=True):
+    listen: str = ""
+    """``address:port`` of the TLS listener; empty: only the Unix socket ``<state_dir>/run/api.sock``."""
+    certificate_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    """Set: every client must present a certificate of this CA."""
+    token_file: str = ""
+    """Set: every request must carry ``Authorization: Bearer <token>``."""
+
+
+class StationFolderConfig(Section, frozen=True, tag_field="type", tag="station-folder"):
+    name: SourceName
+    path: str
+    """Mounted SMB/NFS share, USB disk or card; read only, never modified."""
+    profile: str = "generic"
+    """Station profile: an id of firmware_profiles/stations or a path to a TOML file."""
+    station: str = ""
+    """Identity of the station in records; default: name."""
+    poll_s: PollSeconds = 10.0
+    stable_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
+    depth_max: Annotated[int, Meta(ge=0, le=64)] = 16
+    entries_max: Count = 200_000
+    file_max_bytes: Bytes = 1_000_000_000_000
+
+
+class StationHttpConfig(Section, frozen=True, tag_field="type", tag="station-http"):
+    name: SourceName
+    url: str
+    profile: str = "generic-http"
+    station: str = ""
+    ca_file: str = ""
+    token_file: str = ""
+    poll_s: PollSeconds = 30.0
+    timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
+    pages_max: Count = 1000
+    file_max_bytes: Bytes = 1_000_000_000_000
+
+
+SourceConfig = StationFolderConfig | StationHttpConfig
+
+
+class Config(Section, frozen=True):
+    gateway: GatewayConfig
+    storage: StorageConfig
+    keys: KeysConfig
+    time: TimeConfig = TimeConfig()
+    seal: SealConfig = SealConfig()
+    retention: RetentionConfig = RetentionConfig()
+    uplink: UplinkConfig = UplinkConfig()
+    api: ApiConfig = ApiConfig()
+    profile_dirs: list[str] = []
+    """Further folders with device profiles; a profile there hides a built-in one of the same id."""
+    source: list[SourceConfig] = []
+
+
+# --------------------------------------------------------------------------------------------- loading
+
+KnownProfiles = Callable[[Sequence[str]], Collection[str]]
+"""Further profile folders -> ids of all profiles that can be named (firmware_profiles.loader knows them)."""
+
+SCHEMA: Final = inspect.type_info(Config)
+
+
+def load(path: Path | str, known_profiles: KnownProfiles | None = None) -> Config:
+    """Read and check a configuration. Relative paths are taken from the file's folder and come back absolute.
+
+    Raises ConfigError with every problem: file, line, key, what was expected.
+    """
+    path = Path(path)
+    values, check = toml_check.read(path, SCHEMA, "; make one with: fieldgate init")
+    config = _with_whole_paths(msgspec.convert(values, Config), path.absolute().parent)
+    _check_meaning(config, known_profiles, check.note)
+    if check.problems:
+        raise ConfigError(sorted(check.problems, key=lambda problem: problem.line))
+    return config
+
+
+# --------------------------------------------------------------------------------------------- meaning
+
+
+def _is_path(key: str, value: object) -> bool:
+    if not isinstance(value, str) or not value:
+        return False
+    return toml_check.is_path(key) or (key == "profile" and _names_file(value))
+
+
+def _names_file(profile: str) -> bool:
+    return "/" in profile or profile.endswith(".toml")
+
+
+def _with_whole_paths(config: Config, base: Path) -> Config:
+    """Paths made absolute, and the defaults that depend on other keys filled in."""
+
+    def whole(value: str) -> str:
+        return os.path.normpath(base / value)
+
+    def resolve(section: Any) -> Any:
+        changes = {key: whole(value) for key, value in msgspec.structs.asdict(section).items() if _is_path(key, value)}
+        return msgspec.structs.replace(section, **changes)
+
+    storage, keys, uplink = resolve(config.storage), resolve(config.keys), resolve(config.uplink)
+    sources = [resolve(source) for source in config.source]
+    return msgspec.structs.replace(
+        config,
+        storage=msgspec.structs.replace(storage, spool_dir=storage.spool_dir or str(Path(storage.state_dir) / "spool")),
+        keys=keys,
+        time=resolve(config.time),
+        uplink=msgspec.structs.replace(uplink, receipt_ca_file=uplink.receipt_ca_file or keys.ca_file),
+        api=resolve(config.api),
+        profile_dirs=[whole(folder) for folder in config.profile_dirs],
+        source=[msgspec.structs.replace(item, station=item.station or item.name) for item in sources],
+    )
+
+
+Note = Callable[[toml_lines.Path, str], None]
+
+
+def _check_meaning(config: Config, known_profiles: KnownProfiles | None, note: Note) -> None:
+    """What no type can say: keys that must agree with one another or with the outside."""
+    seal, retention, uplink, api = config.seal, config.retention, config.uplink, config.api
+    if problem := gateway_id_problem(config.gateway.id):
+        note(("gateway", "id"), problem)
+    if seal.idle_age_s < seal.max_age_s:
+        note(("seal", "idle_age_s"), f"must not be below max_age_s, {seal.max_age_s}")
+    if retention.artifact_days_when_full > retention.artifact_days:
+        note(("retention", "artifact_days_when_full"), f"must not be above artifact_days, {retention.artifact_days}")
+    if uplink.retry_max_s < uplink.retry_min_s:
+        note(("uplink", "retry_max_s"), f"must not be below retry_min_s, {uplink.retry_min_s}")
+    if config.storage.reserve_bytes * 2 > config.storage.spool_quota_bytes:
+        note(("storage", "reserve_bytes"), "must not be above half of spool_quota_bytes")
+    for path, url in ((("time", "tsa_url"), config.time.tsa_url), (("uplink", "url"), uplink.url)):
+        if url:
+            _check_url(path, url, note)
+    if uplink.url and config.keys.certificate_file and not uplink.receipt_ca_file:
+        note(("uplink", "receipt_ca_file"), "missing: without it or keys.ca_file no receipt can be verified")
+    _check_listener(api, note)
+    _check_sources(config, known_profiles, note)
+
+
+def gateway_id_problem(gateway_id: str) -> str | None:
+    """Why a text is no gateway id, or None."""
+    try:
+        msgspec.convert(gateway_id, GatewayId)
+    except msgspec.ValidationError:
+        return f"{toml_check.shown(gateway_id)} is no gateway id: {GATEWAY_ID_RULE}"
+    return f"{toml_check.shown(gateway_id)} is no gateway id: '..' is not allowed" if ".." in gateway_id else None
+
+
+def _check_url(path: toml_lines.Path, url: str, note: Note) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound or " " in url:
+        note(path, f"expected an address such as https://platform.example/, found {toml_check.shown(url)}")
+    elif parts.username or parts.password:
+        note(path, "must not hold a user name or password; put the token into token_file")
+    elif parts.query or parts.fragment:
+        note(path, "must not hold a query or fragment")
+
+
+def listen_address(listen: str) -> tuple[str, int]:
+    """(address, port) of `api.listen`: ``0.0.0.0:8443`` or ``[::]:8443``. Raises ValueError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isascii() or not port.isdecimal() or not 0 <= int(port) <= 65_535:
+        raise ValueError("expected address:port, such as 0.0.0.0:8443 or [::]:8443")
+    address = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        if ipaddress.ip_address(address).version == 6 and address == host:
+            raise ValueError
+    except ValueError:
+        raise ValueError("expected an IP address before the port, IPv6 in brackets") from None
+    return address, int(port)
+
+
+def _check_listener(api: ApiConfig, note: Note) -> None:
+    if not api.listen:
+        return
+    try:
+        listen_address(api.listen)
+    except ValueError as error:
+        note(("api", "listen"), f"{error}, found {toml_check.shown(api.listen)}")
+    for key in ("certificate_file", "key_file"):
+        if not getattr(api, key):
+            note(("api", key), "missing: a listener on the network speaks TLS only")
+    if not api.client_ca_file and not api.token_file:
+        note(("api", "client_ca_file"), "missing: set it, or token_file, so that not everybody can read evidence")
+
+
+def _check_sources(config: Config, known_profiles: KnownProfiles | None, note: Note) -> None:
+    known = None if known_profiles is None else known_profiles(config.profile_dirs)
+    names: dict[str, int] = {}
+    for index, source in enumerate(config.source):
+        if source.name == "gateway":
+            note(("source", index, "name"), "'gateway' names the gateway itself in records; choose another")
+        elif source.name != "placeholder" and source.name in names:
+            note(("source", index, "name"), f"{source.name!r} is already the name of source[{names[source.name]}]")
+        names.setdefault(source.name, index)
+        if isinstance(source, StationHttpConfig):
+            _check_url(("source", index, "url"), source.url, note)
+        if known is None:
+            continue
+        if _names_file(source.profile):
+            if not Path(source.profile).is_file():
+                note(("source", index, "profile"), f"no such file: {source.profile}")
+        elif source.profile not in known:
+            near = get_close_matches(source.profile, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            note(("source", index, "profile"), f"no profile {source.profile!r}; {hint}")
+
+
+# -------------------------------------------------------------------------------------------- warnings
+
+
+def file_warnings(config: Config) -> list[Problem]:
+    """What is not wrong in the configuration but in the files that it names: missing ones, secrets that others
+    can read, an unencrypted way to the platform."""
+    found: list[Problem] = []
+    sections = (config.keys, config.time, config.uplink, config.api, *config.source)
+    named = {
+        (key, value)
+        for section in sections
+        for key, value in msgspec.structs.asdict(section).items()
+        if _is_path(key, value) and key != "profile"
+    }
+    for key, name in sorted(named, key=lambda pair: pair[1]):
+        secret = key in {"key_file", "token_file"}
+        try:
+            status = Path(name).stat()
+        except OSError as error:
+            found.append(Problem(name, 0, key, f"{error.strerror}" + _remedy(key)))
+            continue
+        if secret and status.st_mode & 0o077:
+            mode = stat.filemode(status.st_mode)
+            found.append(Problem(name, 0, key, f"readable by others ({mode}); run: chmod 600 {name}"))
+    if config.uplink.url.startswith("http:") and not _loopback(urlsplit(config.uplink.url).hostname or ""):
+        text = f"{config.uplink.url} is not encrypted: everybody on the way can read the evidence; use https"
+        found.append(Problem("uplink", 0, "url", text))
+    return found
+
+
+def _remedy(key: str) -> str:
+    if key == "path":
+        return "; the source stays down until the folder is mounted"
+    return "; make it with: fieldgate init" if key == "key_file" else ""
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
