@@ -1,0 +1,291 @@
+"""Serves the API: on a Unix socket for this box, and on TLS for the platform where the configuration says so.
+
+Who may come in: the Unix socket by its file mode (0600); the TLS listener by client certificate (checked in the
+handshake), bearer token, or both. One of the two is required.
+
+The protocol is uvicorn over h11 also where httptools is installed: h11 bounds the size of a request head,
+httptools does not, and bytes per second here are bounded by disk and TLS. The event loop (asyncio or uvloop) is
+the caller's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from gateway.api.auth import TOKEN, BearerAuth
+from gateway.config import ApiConfig
+from gateway.core.errors import ConfigError, Problem
+
+SOCKET_NAME: Final = "api.sock"
+CONNECTIONS_MAX: Final = 64
+"""Per listener; a request on a further connection is answered 503 and the connection closed."""
+HEAD_SIZE_MAX_BYTES: Final = 16_384
+"""A request head that is not whole at this size is refused; one that comes whole in one read may be larger."""
+HEAD_TIMEOUT_S: Final = 15
+"""A connection that has not sent a whole request head within this time is cut."""
+KEEP_ALIVE_S: Final = 5
+STALL_TIMEOUT_S: Final = 60
+"""A TLS client that takes no byte for this long is cut by the kernel (TCP_USER_TIMEOUT)."""
+GRACE_S: Final = 5
+"""At the end, downloads under way get this long."""
+TICK_S: Final = 1
+BACKLOG: Final = 128
+UNIX_PATH_MAX_BYTES: Final = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound socket and what is served on it."""
+
+    socket: socket.socket
+    address: str
+    """``unix:<path>`` or ``https://<address>:<port>``, the port as it was bound."""
+    server: Server
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handlers (the gateway has its own), with an end to half-sent request heads, and with one
+    turn a second instead of ten: a small box has better things to do."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._end = asyncio.Event()
+        self._waiting: WeakKeyDictionary[Any, tuple[object, float]] = WeakKeyDictionary()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the process's signals alone."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Keep the Date header right and late clients out, until `end`."""
+        loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            self.cut_late(loop.time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._end.wait()
+
+    def end(self) -> None:
+        """Take no further connection and let those under way finish."""
+        self.should_exit = True
+        self._end.set()
+
+    def cut_late(self, now_s: float) -> None:
+        """Cut connections that have been without a request for HEAD_TIMEOUT_S; `now_s` is the loop's time."""
+        connections: list[Any] = list(self.server_state.connections)  # all are H11Protocol here
+        for connection in connections:
+            cycle = connection.cycle
+            if cycle is not None and not cycle.response_complete:
+                self._waiting.pop(connection, None)
+                continue
+            seen_cycle, since_s = self._waiting.setdefault(connection, (cycle, now_s))
+            if seen_cycle is not cycle:
+                self._waiting[connection] = (cycle, now_s)
+            elif now_s - since_s >= HEAD_TIMEOUT_S:
+                connection.transport.abort()
+
+    def cut_all(self) -> None:
+        """Cut every connection; their requests end as if the client had gone."""
+        connections: list[Any] = list(self.server_state.connections)
+        for connection in connections:
+            connection.transport.abort()
+
+    def close_listening(self) -> None:
+        """Close what a cancelled `serve` has left open."""
+        for server in getattr(self, "servers", []):
+            server.close()
+
+
+async def run_api(
+    config: ApiConfig,
+    state_dir: Path,
+    app: ASGIApp,
+    stop: asyncio.Event,
+    tick: Callable[[], None],
+    ready: Callable[[list[str]], None] | None = None,
+) -> None:
+    """Serve `app` until `stop` is set; calls `tick` about once a second.
+
+    `ready` is called once with the addresses (see Listener.address) when all sockets are bound. Raises ConfigError
+    where a socket, certificate or token cannot be used.
+    """
+    listeners = open_listeners(config, state_dir, app)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each.server.serve(sockets=[each.socket])) for each in listeners]
+            if ready is not None:
+                ready([each.address for each in listeners])
+            while not stop.is_set():
+                tick()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await stop.wait()
+            for each in listeners:
+                each.server.end()
+            await asyncio.wait(tasks, timeout=GRACE_S)
+            tick()
+            for each in listeners:
+                each.server.cut_all()
+    finally:
+        for each in listeners:
+            each.server.close_listening()
+            each.server.cut_all()
+            each.socket.close()
+        socket_path(state_dir).unlink(missing_ok=True)
+
+
+def socket_path(state_dir: Path) -> Path:
+    """Where the Unix socket of a gateway is."""
+    return state_dir / "run" / SOCKET_NAME
+
+
+def open_listeners(config: ApiConfig, state_dir: Path, app: ASGIApp) -> list[Listener]:
+    """Bind the Unix socket and, where configured, the TLS listener. Raises ConfigError, with nothing left open."""
+    context = None
+    guarded = app
+    if config.listen:
+        context = tls_context(config)
+        if config.token_file:
+            guarded = BearerAuth(app, read_token(config.token_file))
+        elif not config.client_ca_file:
+            raise _wrong("api.listen", "set api.token_file or api.client_ca_file: nobody may read without either")
+    local = _bind_unix(socket_path(state_dir))
+    listeners = [Listener(local, f"unix:{socket_path(state_dir)}", _server(app, None))]
+    if config.listen:
+        try:
+            remote = _bind_tcp(config.listen)
+        except ConfigError:
+            local.close()
+            raise
+        host, port = remote.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        listeners.append(Listener(remote, f"https://{shown}:{port}", _server(guarded, context)))
+    return listeners
+
+
+def tls_context(config: ApiConfig) -> ssl.SSLContext:
+    """TLS 1.2 or later; with a client CA, every client must present a certificate of it. Raises ConfigError."""
+    for key in ("certificate_file", "key_file"):
+        if not getattr(config, key):
+            raise _wrong(f"api.{key}", "required with api.listen")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.certificate_file, config.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise _wrong("api.certificate_file", f"cannot use this certificate and key: {_reason(error)}") from None
+    if config.client_ca_file:
+        try:
+            context.load_verify_locations(config.client_ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise _wrong("api.client_ca_file", f"cannot use this CA: {_reason(error)}") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def read_token(path: str) -> str:
+    """The bearer token in a file of one line. Raises ConfigError."""
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise _wrong("api.token_file", f"cannot read {path}: {_reason(error)}") from None
+    if TOKEN.fullmatch(token) is None:
+        raise _wrong("api.token_file", f"{path}: expected one line of 16 to 512 characters A-Z a-z 0-9 - . _ ~ + /")
+    return token
+
+
+def _server(app: ASGIApp, context: ssl.SSLContext | None) -> Server:
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=None,
+        h11_max_incomplete_event_size=HEAD_SIZE_MAX_BYTES,
+    )
+    config.load()
+    config.ssl = context
+    return Server(config)
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    """Bind beside the path and rename over it, so that a stale socket is replaced and the mode is never wider."""
+    if path.exists() and not path.is_socket():
+        raise _wrong("storage.state_dir", f"{path} is in the way: not a socket; remove it")
+    fresh = path.with_name(path.name + ".new")
+    if len(os.fsencode(fresh)) > UNIX_PATH_MAX_BYTES:
+        raise _wrong("storage.state_dir", f"{fresh}: longer than {UNIX_PATH_MAX_BYTES} bytes; use a shorter state_dir")
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        bound.bind(os.fspath(fresh))
+        fresh.chmod(0o600)
+        bound.listen(BACKLOG)
+        fresh.rename(path)
+    except OSError as error:
+        bound.close()
+        raise _wrong("storage.state_dir", f"cannot make the socket {path}: {_reason(error)}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def _bind_tcp(listen: str) -> socket.socket:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise _wrong("api.listen", f"'{listen}': expected address:port, such as 0.0.0.0:8443 or [::]:8443")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.removeprefix("[").removesuffix("]") or None,
+            int(port),
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST,
+        )[0]
+    except OSError as error:
+        raise _wrong("api.listen", f"'{listen}': not an IP address and port: {_reason(error)}") from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # accepted sockets inherit it: a client that stops reading must not hold a connection for ever
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_TIMEOUT_S * 1000)
+        bound.bind(address)
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        hint = "; another program listens there" if error.errno == errno.EADDRINUSE else ""
+        raise _wrong("api.listen", f"'{listen}': {_reason(error)}{hint}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def _wrong(key: str, message: str) -> ConfigError:
+    return ConfigError([Problem("configuration", 0, key, message)])
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "not PEM"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,104 @@
+"""The API of a box: over the application itself, and over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from gateway.api.app import Backend, make_app
+from gateway.api.serve import run_api
+from gateway.config import ApiConfig
+from gateway.ledger.accept import check_receipt
+from tests.api.authority import Authority
+from tests.api.box import NOW, Box
+
+TOKEN = "test-token-0123456789"
+
+
+@dataclass
+class Health:
+    """What /v1/health answers."""
+
+    report: dict[str, Any] = field(default_factory=lambda: {"status": "ok", "checks": []})
+
+    def __call__(self) -> Mapping[str, Any]:
+        return self.report
+
+
+def app_of(box: Box, health: Health | None = None) -> ASGIApp:
+    """The application over a box; receipts are checked and stored as in the gateway."""
+
+    async def accept(n: int, text: bytes, p7s: bytes, artifacts: bytes) -> None:
+        sizes = {item.sha256: item.size_bytes for item in box.artifacts(n)}
+        receipt = check_receipt(
+            text, p7s, artifacts, origin=box.origin, batch=box.row(n), sizes=sizes, trust=box.trust, now=NOW
+        )
+        complete = receipt.artifacts_held == receipt.artifacts_total
+        await box.outbox.store_receipt(n, text, p7s, artifacts, complete)
+
+    return make_app(
+        Backend(
+            origin=box.origin,
+            reader=box.reader,
+            bundles=box.bundles,
+            spool=box.spool,
+            sources=lambda: [box.source],
+            health=health or Health(),
+            accept_receipt=accept,
+        )
+    )
+
+
+def ask(app: ASGIApp, method: str, path: str, headers: Mapping[str, str] | None = None, **more: Any) -> httpx.Response:
+    """One request to the application, without sockets."""
+
+    async def one() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            return await client.request(method, path, headers=headers, **more)
+
+    return asyncio.run(one())
+
+
+@asynccontextmanager
+async def served(box: Box, config: ApiConfig | None = None, app: ASGIApp | None = None) -> AsyncIterator[list[str]]:
+    """The API on real sockets; yields the addresses. Ends gracefully."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    addresses: list[str] = []
+
+    def note(found: list[str]) -> None:
+        addresses.extend(found)
+        ready.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_api(config or ApiConfig(), box.state_dir, app or app_of(box), stop, lambda: None, note))
+        await ready.wait()
+        try:
+            yield addresses
+        finally:
+            stop.set()
+
+
+def tls_config(
+    folder: Path, authority: Authority, *, token: bool = True, client_ca: Authority | None = None
+) -> ApiConfig:
+    """A TLS listener on a free port of 127.0.0.1."""
+    certificate_file, key_file = authority.tls_files(folder, "server", server=True)
+    token_file, client_ca_file = folder / "token", folder / "client-ca.pem"
+    token_file.write_text(TOKEN + "\n")
+    if client_ca is not None:
+        client_ca_file.write_bytes(client_ca.pem)
+    return ApiConfig(
+        listen="127.0.0.1:0",
+        certificate_file=str(certificate_file),
+        key_file=str(key_file),
+        token_file=str(token_file) if token else "",
+        client_ca_file=str(client_ca_file) if client_ca else "",
+    )
