@@ -1,0 +1,462 @@
+"""The composition root: the only module that names the concrete classes of every package and joins them.
+
+`Gateway.open` recovers and wires, `Gateway.run` starts the supervised loops. Order matters where it is commented.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from buffers.db import Database
+from buffers.journal import Journal, Memory
+from buffers.outbox import Outbox
+from buffers.queries import Queries
+from buffers.retention import Retention
+from buffers.scrub import Scrub
+from buffers.seals import Seals
+from buffers.signatures import Signatures
+from buffers.spool import Spool
+from drivers import registry
+from gateway import keys, log, metrics
+from gateway.bundles import StoreBundles
+from gateway.clock import SystemClock, read_boot_id, unmapped_epochs
+from gateway.config import Config, SourceConfig
+from gateway.core import kinds
+from gateway.core.errors import ConfigError, ForkError, Problem, StoreFull, TransientError, UplinkRejected
+from gateway.core.ports import Signer, SourceStatus, UplinkStatus
+from gateway.core.record import Draft, Record, StateChange, parse_leaf
+from gateway.health import Health
+from gateway.ingest import Ingest
+from gateway.ledger.grammar import FormatError, origin_of
+from gateway.ledger.trust import Trust
+from gateway.sealer import Sealer
+from gateway.supervisor import Supervisor, Tick
+
+if TYPE_CHECKING:
+    from uplink.loop import UplinkParts
+
+SOURCE: Final = "gateway"
+SCRUB_KEY: Final = b"scrub"
+SWEEP_INTERVAL_S: Final = 600.0
+UPKEEP_TICK_S: Final = 10.0
+SLOW_LIMIT_S: Final = 600.0
+"""Watchdog limit of loops that wait for foreign disks and networks; they have time-outs of their own."""
+HOUR_NS: Final = 3600 * 10**9
+CLOCK_RECORDS_MAX: Final = 1000
+
+
+class NotEnrolled:
+    """Port `Signer` before the platform has signed the CSR: nothing is sealed, so nothing is ever signed."""
+
+    certificate_pem: bytes = b""
+    certificate_sha256: str = ""
+
+    def sign_cms(self, _content: bytes) -> bytes:
+        """There is no certificate to sign with. Raises TransientError."""
+        raise TransientError("this gateway has no certificate yet; run: fieldgate enrol")
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Everything that belongs to one running gateway. Made by `open`, ended by `close`."""
+
+    config: Config
+    database: Database
+    clock: SystemClock
+    signer: Signer | None
+    trust: Trust
+    ingest: Ingest
+    memory: Memory
+    spool: Spool
+    seals: Seals
+    outbox: Outbox
+    reader: Queries
+    bundles: StoreBundles
+    sealer: Sealer
+    uplink_status: UplinkStatus = field(default_factory=UplinkStatus)
+    sources: list[SourceStatus] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    """Where the API listens, once it does."""
+
+    @classmethod
+    def open(cls, config: Config) -> Gateway:
+        """Lock the state folder, recover, and wire. Raises ConfigError, IntegrityError, ForkError, StoreFull."""
+        signer = load_signer(config)
+        config = with_credentials(config)
+        trust = load_trust(config)
+        storage = config.storage
+        database = Database.open(
+            storage.state_dir,
+            config.gateway.id,
+            commit_window_ms=storage.commit_window_ms,
+            reserve_bytes=storage.reserve_bytes,
+        )
+        try:
+            return cls._wire(config, database, signer, trust)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def _wire(cls, config: Config, database: Database, signer: Signer | None, trust: Trust) -> Gateway:
+        storage = config.storage
+        reader, memory, outbox, seals = Queries(database), Memory(database), Outbox(database), Seals(database)
+        boot = read_boot_id()
+        newest = reader.newest_instant()
+        clock = SystemClock(
+            1 if newest is None else newest.epoch + 1,
+            unmapped=unmapped_epochs(clock_records(seals, reader, boot[0]), boot[0]),
+            state_interval_s=config.time.state_interval_s,
+            boot=boot,
+        )
+        ingest = Ingest(Journal(database), clock, memory)
+        spool = Spool(
+            database,
+            storage.spool_dir,
+            quota_bytes=storage.spool_quota_bytes,
+            high_water_percent=storage.high_water_percent,
+            reserve_bytes=storage.reserve_bytes,
+        )
+        bundles = StoreBundles(
+            reader,
+            signer or NotEnrolled(),
+            Signatures(database),
+            spool,
+            Path(config.keys.ca_file),
+            Path(config.time.tsa_ca_file) if config.time.tsa_ca_file else None,
+            Path(config.keys.crl_file) if config.keys.crl_file else None,
+        )
+        sealer = Sealer(seals, signer, clock, config.seal, origin_of(config.gateway.id), lambda: clock.synchronised)
+        return cls(
+            config=config,
+            database=database,
+            clock=clock,
+            signer=signer,
+            trust=trust,
+            ingest=ingest,
+            memory=memory,
+            spool=spool,
+            seals=seals,
+            outbox=outbox,
+            reader=reader,
+            bundles=bundles,
+            sealer=sealer,
+        )
+
+    def close(self) -> None:
+        """Finish queued writes and release the state folder."""
+        self.database.close()
+
+    # ------------------------------------------------------------ running
+
+    async def run(self, supervisor: Supervisor) -> int:
+        """Store that the gateway has started, run all loops until something stops them, return the exit code."""
+        await self._record_start()
+        stop = asyncio.Event()  # never set here: the supervisor ends loops by cancelling them
+        add = supervisor.add
+        add("clock", lambda tick: self.clock.run(self.ingest, tick))
+        add("sealer", self.sealer.run)
+        health = self._health(supervisor)
+        add("health", health.run)
+        add("retention", self._retain, limit_s=SLOW_LIMIT_S)
+        add("scrub", self._scrub, limit_s=SLOW_LIMIT_S, essential=False)
+        add("api", lambda tick: self._serve_api(health, stop, tick))
+        if self.config.uplink.url and self.signer is not None:
+            add("uplink", lambda tick: self._deliver(stop, tick), limit_s=SLOW_LIMIT_S, essential=False)
+        if self.config.time.tsa_url and self.signer is not None:
+            add("stamping", lambda tick: self._stamp(stop, tick), limit_s=SLOW_LIMIT_S, essential=False)
+        for source in self.config.source:
+            self._add_source(supervisor, source, stop)
+        return await supervisor.run()
+
+    def supervisor(self) -> Supervisor:
+        """A supervisor whose clean stop stores and seals what is left."""
+        return Supervisor(at_stop=self._record_stop)
+
+    def _add_source(self, supervisor: Supervisor, source: SourceConfig, stop: asyncio.Event) -> None:
+        status = SourceStatus(source.name, str(source.__struct_config__.tag), since_utc_ns=self.clock.now().utc_ns)
+        self.sources.append(status)
+
+        async def run(tick: Tick) -> None:
+            await registry.run_source(
+                source,
+                sink=self.ingest,
+                memory=self.memory,
+                spool=self.spool,
+                clock=self.clock,
+                profile_dirs=self.config.profile_dirs,
+                status=status,
+                stop=stop,
+                tick=tick,
+            )
+
+        supervisor.add(f"source {source.name}", run, limit_s=SLOW_LIMIT_S, essential=False)
+
+    def _health(self, supervisor: Supervisor) -> Health:
+        return Health(
+            self.config,
+            self.clock,
+            self.ingest.alarms,
+            self.seals,
+            spool_bytes=lambda: self.spool.used_bytes,
+            sealing_blocked=lambda: self.sealer.blocked,
+            outbox=self.outbox if self.config.uplink.url else None,
+            sources=lambda: self.sources,
+            uplink=self.uplink_status,
+            certificates=lambda: {} if self.signer is None else {"gateway": self.signer.certificate_pem},
+            loops=lambda: [(loop.name, loop.error) for loop in supervisor.loops if loop.state == "waiting"],
+        )
+
+    # ------------------------------------------------------------ loops
+
+    # What only these loops need is imported by them: the first record is on disk before httpx and uvicorn load.
+
+    def _uplink_parts(self) -> UplinkParts:
+        from uplink.loop import UplinkParts
+
+        return UplinkParts(
+            self.outbox, self.reader, self.bundles, self.ingest, self.spool, self.clock, self.ingest.alarms
+        )
+
+    async def _deliver(self, stop: asyncio.Event, tick: Tick) -> None:
+        from uplink.runner import run_uplink
+
+        try:
+            await run_uplink(
+                self.config,
+                self._uplink_parts(),
+                self.trust,
+                stop=stop,
+                tick=tick,
+                fraction=random.random,
+                status=self.uplink_status,
+            )
+        except ForkError as error:
+            # The mark is on disk before the process ends: without it a restart would go on sealing a fork.
+            await self.database.mark_fork(str(error))
+            raise
+
+    async def _stamp(self, stop: asyncio.Event, tick: Tick) -> None:
+        from uplink.runner import run_stamping
+
+        await run_stamping(
+            self.config,
+            self._uplink_parts(),
+            self.trust,
+            stop=stop,
+            tick=tick,
+            fraction=random.random,
+            status=self.uplink_status,
+        )
+
+    async def _serve_api(self, health: Health, stop: asyncio.Event, tick: Tick) -> None:
+        from gateway.api.app import Backend, make_app
+        from gateway.api.serve import run_api
+
+        backend = Backend(
+            origin=origin_of(self.config.gateway.id),
+            reader=self.reader,
+            bundles=self.bundles,
+            spool=self.spool,
+            sources=lambda: self.sources,
+            health=health.snapshot,
+            accept_receipt=self._accept_receipt,
+        )
+        state_dir = Path(self.config.storage.state_dir)
+        await run_api(self.config.api, state_dir, make_app(backend), stop, tick, self._listening)
+
+    def _listening(self, addresses: list[str]) -> None:
+        self.addresses = addresses
+        log.get("api").info("listening", addresses=addresses)
+
+    async def _accept_receipt(self, n: int, text: bytes, p7s: bytes, artifacts: bytes) -> None:
+        """A platform that pulled posts its receipt. Raises UplinkRejected for one that proves nothing."""
+        from uplink import receipts
+        from uplink.answers import ReceiptParts
+        from uplink.credentials import utc_of
+        from uplink.notices import Notices
+
+        row = self.reader.batch(n)
+        if row is None:
+            raise UplinkRejected(f"there is no batch {n}")
+        parts = ReceiptParts(row.end, text, p7s, artifacts)
+        verified = receipts.judge(
+            parts,
+            self.reader,
+            origin=origin_of(self.config.gateway.id),
+            trust=self.trust,
+            now=utc_of(self.clock.now().utc_ns),
+        )
+        if verified.new:
+            await self.outbox.store_receipt(n, text, p7s, artifacts, verified.complete)
+            metrics.RECEIPTS.inc()
+            await Notices(self.ingest, self.ingest.alarms).beacon(
+                verified.receipt.nonce, verified.text_sha256, verified.batch.end, now_s=0.0
+            )
+
+    async def _retain(self, tick: Tick) -> None:
+        """Expire what may go; what a crash left half-done is finished first."""
+        rules = self.config.retention
+        retention = Retention(
+            self.database,
+            self.spool,
+            self.ingest,
+            artifact_days=rules.artifact_days,
+            artifact_days_when_full=rules.artifact_days_when_full,
+            record_days=rules.record_days,
+        )
+        await retention.finish()
+        while True:
+            try:
+                await retention.sweep(self.clock.now().utc_ns)
+            except StoreFull as full:
+                log.get("retention").warning("sweep_waits", reason=str(full))
+            await _pause(SWEEP_INTERVAL_S, tick)
+
+    async def _scrub(self, tick: Tick) -> None:
+        """Re-hash the spool once per interval, counted over restarts: a box that is cut daily is scrubbed too."""
+        rules = self.config.retention
+        scrub = Scrub(self.database, self.spool, self.ingest, bytes_per_s=rules.scrub_bytes_per_s)
+
+        async def sleep(seconds: float) -> None:
+            tick()
+            await asyncio.sleep(seconds)
+
+        while True:
+            last = self.memory.get(SOURCE, SCRUB_KEY)
+            age_ns = self.clock.now().utc_ns - (0 if last is None else int(last))
+            if last is not None and 0 <= age_ns < rules.scrub_interval_h * HOUR_NS:
+                await _pause(UPKEEP_TICK_S, tick)
+                continue
+            found = await scrub.run(sleep)
+            log.get("scrub").info(
+                "scrubbed", artifacts=found.artifacts, bytes=found.size_bytes, damaged=len(found.damaged)
+            )
+            done = StateChange(SOURCE, SCRUB_KEY, str(self.clock.now().utc_ns).encode())
+            await self.ingest.append([], [done])
+
+    # ------------------------------------------------------------ first and last record
+
+    async def _record_start(self) -> None:
+        data = {
+            "version": importlib.metadata.version("fieldgate"),
+            "config_sha256": config_sha256(self.config),
+            "certificate_sha256": "" if self.signer is None else self.signer.certificate_sha256,
+            "sealed_size": self.reader.tail().size,
+        }
+        seq = await self.ingest.append([Draft(kinds.GATEWAY_START, SOURCE, "", data)])
+        log.get("app").info("started", seq=seq)
+
+    async def _record_stop(self) -> None:
+        await self.ingest.append(
+            [Draft(kinds.GATEWAY_STOP, SOURCE, "", {"reason": "stopped by the operator or the system"})]
+        )
+        await self.sealer.seal(self.clock.now(), whatever_waits=True)
+
+
+async def _pause(seconds: float, tick: Tick) -> None:
+    """Wait, and tell the watchdog that waiting is what is meant."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + seconds
+    tick()
+    while (left_s := end_s - loop.time()) > 0:
+        await asyncio.sleep(min(UPKEEP_TICK_S, left_s))
+        tick()
+
+
+def load_signer(config: Config) -> Signer | None:
+    """The gateway's key and certificate; None before enrolment. Raises ConfigError for files that will not do."""
+    certificate_file = config.keys.certificate_file
+    if not certificate_file or not Path(certificate_file).exists():
+        keys.read_key(Path(config.keys.key_file))
+        return None
+    return keys.load_signer(Path(config.keys.key_file), Path(certificate_file), config.gateway.id)
+
+
+def with_credentials(config: Config) -> Config:
+    """The configuration with every secret file replaced by the systemd credential of its name, where there is one."""
+
+    def found(name: str) -> str:
+        return str(keys.credential_or(Path(name))) if name else ""
+
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        keys=replace(config.keys, key_file=found(config.keys.key_file)),
+        uplink=replace(config.uplink, token_file=found(config.uplink.token_file)),
+        api=replace(config.api, key_file=found(config.api.key_file), token_file=found(config.api.token_file)),
+    )
+
+
+def load_trust(config: Config) -> Trust:
+    """The authorities of receipts and time stamps. Files that enrolment has yet to bring may be missing."""
+    keys_config, time_config = config.keys, config.time
+
+    def read(name: str) -> list[bytes]:
+        return [Path(name).read_bytes()] if name and Path(name).exists() else []
+
+    try:
+        return Trust(
+            ca_pems=read(config.uplink.receipt_ca_file or keys_config.ca_file),
+            tsa_ca_pems=read(time_config.tsa_ca_file),
+            crl_pems=read(keys_config.crl_file),
+        )
+    except FormatError as error:
+        raise ConfigError([Problem("keys", 0, "", str(error))]) from None
+    except OSError as error:
+        raise ConfigError([Problem(str(error.filename), 0, "", f"cannot be read: {error.strerror}")]) from None
+
+
+def config_sha256(config: Config) -> str:
+    """Hash of the effective configuration: a change of it shows in the next `gateway.start` record."""
+    return hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest()
+
+
+def clock_records(seals: Seals, reader: Queries, boot: str) -> list[Record]:
+    """The clock records of this boot, newest first, for mapping its epochs."""
+    found: list[Record] = []
+    for kind in (kinds.CLOCK_STATE, kinds.CLOCK_MAP):
+        below = reader.next_seq()
+        for _ in range(CLOCK_RECORDS_MAX):
+            seq = seals.newest(kind, below)
+            leaf = None if seq is None else reader.leaf(seq)
+            if seq is None or leaf is None:
+                break
+            record = parse_leaf(leaf)
+            if record.instant.boot != boot:
+                break
+            found.append(record)
+            below = seq
+    return found
+
+
+def run_gateway(config: Config, ready: Callable[[Gateway], None] | None = None) -> int:
+    """Open, run and close a gateway in this process; return the exit code."""
+    gateway = Gateway.open(config)
+    try:
+        if ready is not None:
+            ready(gateway)
+        return _loop_runner()(gateway.run(gateway.supervisor()))
+    finally:
+        gateway.close()
+
+
+def _loop_runner() -> Callable[..., int]:
+    """uvloop where there is a wheel for this board, asyncio's own loop elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+__all__: Sequence[str] = ("Gateway", "run_gateway")

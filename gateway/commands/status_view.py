@@ -1,0 +1,144 @@
+"""`fieldgate status`: what the running gateway says of itself, as lines that a person reads at a glance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.commands.output import age_text, colour, size_text, table
+from gateway.core.errors import UplinkUnavailable
+from gateway.language import say
+
+BAR_CELLS: Final = 20
+COLOURS: Final = {
+    "ok": "green",
+    "info": "cyan",
+    "starting": "cyan",
+    "degraded": "yellow",
+    "down": "red",
+    "failing": "red",
+    "disabled": "red",
+}
+SHOWN_COUNTERS: Final = ("files", "sightings", "gaps")
+
+
+def snapshot(config_file: Path) -> dict[str, Any]:
+    """Health, checkpoint and sources of the running gateway. Raises UplinkUnavailable where none runs."""
+    from gateway import offline
+    from uplink import pull_client
+
+    config = offline.load_config(config_file)
+    socket = Path(config.storage.state_dir) / "run" / "api.sock"
+    try:
+        found = asyncio.run(pull_client.fetch_status(pull_client.Access(f"unix:{socket}")))
+    except UplinkUnavailable as error:
+        raise UplinkUnavailable(
+            say(
+                f"no gateway runs on {config.storage.state_dir} ({error}); start it with: fieldgate run {config_file}",
+                f"{config.storage.state_dir} 上没有运行中的网关（{error}）；启动：fieldgate run {config_file}",
+            )
+        ) from None
+    return {
+        "gateway": config.gateway.id,
+        "name": config.gateway.name,
+        **found["health"],
+        "checkpoint": found["checkpoint"],
+    }
+
+
+def lines(status: Mapping[str, Any]) -> list[str]:
+    """The whole picture."""
+    word = status["status"]
+    verdict = say(word, {"ok": "正常", "degraded": "降级", "failing": "故障"}.get(word, word))
+    title = f"{status['gateway']}  {status['name']}".rstrip()
+    shown = [f"{colour('●', COLOURS.get(word, 'white'))} {title}  {colour(verdict, COLOURS.get(word, 'white'))}", ""]
+    now_ns = int(status["now_utc_ns"])
+    shown += _sources(status["sources"], now_ns)
+    rows = [
+        (say("evidence", "证据"), _evidence(status)),
+        (say("delivery", "上传"), _delivery(status, now_ns)),
+        (say("clock", "时钟"), _clock(status["clock"])),
+        (say("disk", "磁盘"), _disk(status)),
+    ]
+    shown += table(("", ""), rows)[1:]
+    if status["problems"]:
+        shown.append("")
+        for problem in status["problems"]:
+            shown.append(f"{colour('!', COLOURS.get(problem['level'], 'white'))} {problem['text']}")
+            shown.append(f"    → {problem['to_do']}")
+    return shown
+
+
+def _sources(sources: list[dict[str, Any]], now_ns: int) -> list[str]:
+    if not sources:
+        return [say("no sources configured", "未配置数据源"), ""]
+    head = [
+        say(*pair) for pair in (("source", "数据源"), ("state", "状态"), ("last seen", "最近通信"), ("counts", "计数"))
+    ]
+    rows = []
+    for source in sources:
+        seen = source["last_seen_utc_ns"]
+        age = say("never", "从未") if seen is None else age_text((now_ns - int(seen)) / 1e9)
+        counts = ", ".join(f"{value} {name}" for name, value in source["counters"].items())
+        rows.append([source["name"], source["state"], age, counts])
+    return [*table(head, rows), ""]
+
+
+def _evidence(status: Mapping[str, Any]) -> str:
+    at, sealing = status["checkpoint"], status["sealing"]
+    text = say(
+        f"{at['next_seq']:,} records, {at['size']:,} sealed in {at['batch']:,} batches",
+        f"{at['next_seq']:,} 条记录，已封存 {at['size']:,} 条（{at['batch']:,} 批）",
+    )
+    if sealing["unsealed_records"]:
+        text += say(
+            f", {sealing['unsealed_records']} wait {age_text(sealing['unsealed_age_s'])}",
+            f"，待封存 {sealing['unsealed_records']} 条",
+        )
+    return text
+
+
+def _delivery(status: Mapping[str, Any], now_ns: int) -> str:
+    uplink, backlog = status["uplink"], status["backlog"]
+    if backlog is None or uplink is None:
+        return say("the platform pulls", "由平台拉取")
+    receipt = uplink["last_receipt_utc_ns"]
+    parts = [uplink["state"]]
+    if receipt is not None:
+        age = age_text((now_ns - int(receipt)) / 1e9)
+        parts.append(say(f"last receipt {age} ago", f"最近回执 {age}前"))
+    if backlog["items"]:
+        waiting = f"{backlog['items']} / {size_text(backlog['bytes'])} / {age_text(backlog['age_s'])}"
+        parts.append(say(f"waiting {waiting}", f"待传 {waiting}"))
+    else:
+        parts.append(say("nothing waits", "无积压"))
+    for key, english, chinese in (("unstamped", "not stamped", "未加时间戳"), ("quarantined", "refused", "被拒")):
+        if backlog[key]:
+            parts.append(f"{backlog[key]} " + say(english, chinese))
+    return ", ".join(parts)
+
+
+def _clock(clock: Mapping[str, Any]) -> str:
+    good = (
+        say("synchronised", "已同步") if clock["synchronised"] else colour(say("not synchronised", "未同步"), "yellow")
+    )
+    return f"{good} ({clock['source']}), " + say(f"epoch {clock['epoch']}", f"时段 {clock['epoch']}")
+
+
+def _disk(status: Mapping[str, Any]) -> str:
+    parts = []
+    for disk in status["disks"]:
+        used = disk["total_bytes"] - disk["free_bytes"]
+        parts.append(
+            f"{disk['name']} {_bar(used, disk['total_bytes'])} " + say("free ", "剩余 ") + size_text(disk["free_bytes"])
+        )
+    spool = status["spool"]
+    parts.append(say("spool ", "暂存 ") + f"{size_text(spool['bytes'])} / {size_text(spool['quota_bytes'])}")
+    return "  ".join(parts)
+
+
+def _bar(part: int, whole: int) -> str:
+    cells = round(BAR_CELLS * part / max(whole, 1))
+    return "█" * cells + "░" * (BAR_CELLS - cells)

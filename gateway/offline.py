@@ -1,0 +1,131 @@
+"""The store for tools that run beside a daemon or without one: read-only, no lock, nothing changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from buffers.db import Database
+from buffers.queries import Queries
+from firmware_profiles import loader
+from gateway import config as configuration
+from gateway.app import NotEnrolled, load_signer
+from gateway.bundles import StoreBundles
+from gateway.config import Config
+from gateway.core.errors import ProtocolMisuse, RejectedError
+from gateway.core.ports import BatchRow, ByteSource, SpoolWriter
+
+
+def load_config(config_file: Path) -> Config:
+    """Read a configuration, with the ids of all profiles known. Raises ConfigError with every problem."""
+    return configuration.load(config_file, lambda dirs: {row.id for row in loader.list_profiles(dirs)})
+
+
+class _NoCache:
+    """Port `SignatureCache` for a read-only store: a bundle written by hand is signed anew."""
+
+    async def keep_bundle_signature(self, tagmanifest_sha256: str, p7s: bytes) -> None:
+        """Forget it."""
+
+
+class _Paths:
+    """The part of port `Spool` that reading needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> Path:
+        """Where an artifact is, as buffers.spool lays it out."""
+        return self._folder / sha256[:2] / sha256
+
+    def open(self, key: str, identity: str, expected_bytes: int) -> SpoolWriter:
+        """Tools take nothing in. Raises ProtocolMisuse."""
+        raise ProtocolMisuse(f"a read-only spool cannot take {key}, {expected_bytes} bytes, version {identity}")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What tools may ask."""
+
+    config: Config
+    reader: Queries
+    bundles: StoreBundles
+
+    def newest_batches(self, after: int, limit: int) -> list[BatchRow]:
+        """At most `limit` batches with n > after, the newest ones, by n."""
+        tail = self.reader.tail()
+        newest = self.reader.batch_of(tail.size - 1) if tail.size else None
+        last = 0 if newest is None else newest.n
+        return self.reader.batches(max(after, last - limit), limit)
+
+    async def write_batch(self, n: int, out: Path) -> int:
+        """Write the bundle of a batch; its size. Raises RejectedError for an unknown one."""
+        try:
+            source = await self.bundles.batch(n, artifacts=True)
+        except KeyError:
+            raise RejectedError(f"there is no batch {n}; list them with: fieldgate bundles") from None
+        return await asyncio.to_thread(write_whole, source, out)
+
+    async def write_export(self, seqs: Sequence[int], out: Path, *, artifacts: bool) -> int:
+        """Write an export of single records; its size. Raises RejectedError for unknown or unsealed ones."""
+        try:
+            source = await self.bundles.export(seqs, artifacts=artifacts)
+        except KeyError as error:
+            raise RejectedError(f"record {error.args[0]} does not exist, is not sealed yet, or has expired") from None
+        return await asyncio.to_thread(write_whole, source, out)
+
+
+@contextmanager
+def open_store(config_file: Path) -> Iterator[Store]:
+    """The store of a configuration. Raises ConfigError, IntegrityError."""
+    config = load_config(config_file)
+    database = Database.open_readonly(config.storage.state_dir)
+    try:
+        reader = Queries(database)
+        bundles = StoreBundles(
+            reader,
+            load_signer(config) or NotEnrolled(),
+            _NoCache(),
+            _Paths(Path(config.storage.spool_dir)),
+            Path(config.keys.ca_file),
+            Path(config.time.tsa_ca_file) if config.time.tsa_ca_file else None,
+            Path(config.keys.crl_file) if config.keys.crl_file else None,
+        )
+        yield Store(config, reader, bundles)
+    finally:
+        database.close()
+
+
+def write_whole(source: ByteSource, out: Path) -> int:
+    """Write a byte source under another name, fsync, then rename: `out` is whole or absent."""
+    part = out.with_name(out.name + ".part")
+    with part.open("wb") as file:
+        for chunk in source.read(0, source.size_bytes):
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(out)
+    return source.size_bytes
+
+
+def batch_summary(row: BatchRow) -> dict[str, Any]:
+    """One batch for a person or a program."""
+    sealed = datetime.fromtimestamp(row.sealed_utc_ns // 10**9, UTC)
+    receipt = "complete" if row.complete else "partial" if row.receipt_txt is not None else "none"
+    return {
+        "n": row.n,
+        "first": row.first,
+        "end": row.end,
+        "records": row.end - row.first,
+        "artifacts": row.artifact_count,
+        "bytes": row.artifact_bytes + row.records_bytes,
+        "sealed_utc": sealed.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "stamped": row.tsr is not None,
+        "receipt": receipt,
+    }
