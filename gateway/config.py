@@ -342,8 +342,15 @@ def file_warnings(config: Config) -> list[Problem]:
         for key, value in msgspec.structs.asdict(section).items()
         if _is_path(key, value) and key != "profile"
     }
+    certificate_file = config.keys.certificate_file
+    enrolled = not certificate_file or Path(certificate_file).exists()
     for key, name in sorted(named, key=lambda pair: pair[1]):
         secret = key in {"key_file", "token_file"}
+        if not enrolled and name in _from_enrolment(config) and not Path(name).exists():
+            if name == certificate_file:
+                text = "not enrolled yet: records are stored, nothing is sealed; run: fieldgate enrol"
+                found.append(Problem(name, 0, key, text))
+            continue
         try:
             status = Path(name).stat()
         except OSError as error:
@@ -356,6 +363,19 @@ def file_warnings(config: Config) -> list[Problem]:
         text = f"{config.uplink.url} is not encrypted: everybody on the way can read the evidence; use https"
         found.append(Problem("uplink", 0, "url", text))
     return found
+
+
+def _from_enrolment(config: Config) -> set[str]:
+    """Files that the platform's answer brings (gateway.enrolment)."""
+    keys, uplink = config.keys, config.uplink
+    return {
+        keys.certificate_file,
+        keys.ca_file,
+        keys.crl_file,
+        config.time.tsa_ca_file,
+        uplink.ca_file,
+        uplink.token_file,
+    }
 
 
 def _remedy(key: str) -> str:

@@ -158,7 +158,9 @@ class Demo:
                 serving = group.create_task(server.serve(sockets=[bound]))
                 for simulator in self.simulators:
                     group.create_task(simulator.run(stop))
-                yield _source("station-1", {"type": "station-folder", "path": str(folder), "profile": "dsj"}) + _source(
+                yield _source(
+                    "station-1", {"type": "station-folder", "path": str(folder), "profile": "gat947"}
+                ) + _source(
                     "station-2",
                     {"type": "station-http", "url": f"http://127.0.0.1:{port}", "profile": "jingyi"},
                 )

@@ -132,6 +132,7 @@ def template(gateway_id: str, state_dir: Path, key_file: Path) -> str:
         ca_file=_quoted(str(key_file.parent / "ca.pem")),
         crl_file=_quoted(str(key_file.parent / "crl.pem")),
         tsa_ca_file=_quoted(str(key_file.parent / "tsa-ca.pem")),
+        token_file=_quoted(str(key_file.parent / "platform.token")),
     )
 
 
@@ -163,16 +164,17 @@ state_dir = {state_dir}
 
 [keys]
 key_file = {key_file}
-# The platform answers the certificate signing request with these; `fieldgate enrol` fetches them.
+# The platform answers the certificate signing request with these; `fieldgate enrol` writes them.
 # Until there is a certificate, records are stored but nothing is sealed.
-# certificate_file = {certificate_file}
-# ca_file = {ca_file}
-# crl_file = {crl_file}
+certificate_file = {certificate_file}
+ca_file = {ca_file}
+crl_file = {crl_file}
 
 [time]
 # RFC 3161 time-stamping authority; without one the seals stay unstamped.
 # tsa_url = "https://tsa.example/tsr"
-# tsa_ca_file = {tsa_ca_file}
+# Written by `fieldgate enrol` where the platform has an authority of its own.
+tsa_ca_file = {tsa_ca_file}
 # tsa_retry_max_s = 3600
 # state_interval_s = 600
 
@@ -194,8 +196,10 @@ key_file = {key_file}
 [uplink]
 # The central platform; without a url it has to pull.
 # url = "https://platform.example:8443"
-# ca_file = ""
-# token_file = ""
+# CA of the platform's server certificate: its own, written by `fieldgate enrol`. "" means the system's authorities.
+ca_file = {ca_file}
+# Written by `fieldgate enrol`.
+token_file = {token_file}
 # client_certificate = true
 # receipt_ca_file = ""
 # artifacts = "push"

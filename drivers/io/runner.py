@@ -33,9 +33,17 @@ from drivers.bodycam.tracks import TRACK_MAX_BYTES
 from drivers.files import Entry, Failure, Taken
 from drivers.io.surroundings import pause
 from drivers.io.watched import InterruptedCall
+from gateway import metrics
 from gateway.core.errors import FieldgateError, LinkError, StoreFull
 from gateway.core.ports import Clock, Sink, SourceStatus, Spool
 
+METRICS: Final = {
+    "files_taken": metrics.ARTIFACTS,
+    "bytes_taken": metrics.ARTIFACT_BYTES,
+    "sightings": metrics.SIGHTINGS,
+    "gaps": metrics.GAPS,
+}
+"""Counters of a session that /metrics shows too."""
 TICK_S: Final = 2.0
 STORE_RETRY_S: Final = 5.0
 
@@ -164,6 +172,8 @@ class StationRunner:
                 await self._commit(command)
             case Count(name, by):
                 self._status.counters[name] = self._status.counters.get(name, 0) + by
+                if name in METRICS:
+                    METRICS[name].labels(self._status.name).inc(by)
             case SetState():
                 self._set_state(command)
 

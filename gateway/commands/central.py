@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.commands.output import emit, json_option
-from gateway.core.errors import ConfigError, Problem
+from gateway.core.errors import ConfigError, Problem, RejectedError
 from gateway.language import say
 
 if TYPE_CHECKING:
@@ -79,6 +79,72 @@ def token(data_dir: Path, gateway_id: str, as_json: bool) -> None:
     except FormatError as error:
         raise ConfigError([Problem("command line", 0, "GATEWAY_ID", str(error))]) from None
     emit({"gateway": gateway_id, "token": text}) if as_json else click.echo(text)
+
+
+@platform.command()
+@folder_option
+@click.argument("gateway_id")
+@json_option
+def revoke(data_dir: Path, gateway_id: str, as_json: bool) -> None:
+    """Refuse a gateway from now on and put its certificates on the CRL. Not while the platform runs."""
+    from uplink.platform.platform import Platform
+
+    with Platform(platform_config(data_dir, "127.0.0.1:8443", (), test_tsa=False)) as opened:
+        try:
+            opened.revoke(gateway_id)
+        except KeyError:
+            raise RejectedError(f"gateway {gateway_id} is not enrolled here") from None
+    emit({"gateway": gateway_id, "revoked": True}) if as_json else click.echo(
+        say(f"{gateway_id} is revoked", f"{gateway_id} 已吊销")
+    )
+
+
+@platform.command()
+@folder_option
+@click.argument("gateway_id")
+@click.argument("url")
+@click.option(
+    "--tls-ca", type=click.Path(exists=True, path_type=Path), help="CA of the gateway's server certificate, PEM."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, path_type=Path),
+    help="File with the bearer token of the gateway's API.",
+)
+@click.option(
+    "--tsa-ca",
+    "tsa_cas",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Root of a time-stamping authority that the gateway uses.",
+)
+@json_option
+def pull(
+    data_dir: Path,
+    gateway_id: str,
+    url: str,
+    tls_ca: Path | None,
+    token_file: Path | None,
+    tsa_cas: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Fetch everything new from a gateway's API, receive it, hand the receipts back. Not while the platform runs."""
+    from uplink.platform.config import PlatformConfig
+    from uplink.platform.platform import Platform
+    from uplink.platform.problems import Refusal
+    from uplink.platform.pull import pull_gateway
+    from uplink.pull_client import Access
+
+    access = Access(url, ca_file=str(tls_ca or ""), token=token_file.read_text().strip() if token_file else "")
+    config = PlatformConfig(data_dir=str(data_dir), tsa_ca_files=[str(path) for path in tsa_cas], tsa=not tsa_cas)
+    with Platform(config) as opened:
+        try:
+            count = asyncio.run(pull_gateway(opened, gateway_id, access))
+        except Refusal as refusal:
+            raise RejectedError(f"batch of {gateway_id} refused: {refusal.detail}") from None
+    emit({"gateway": gateway_id, "batches": count}) if as_json else click.echo(
+        say(f"{count} batches received", f"已接收 {count} 批")
+    )
 
 
 @platform.command()

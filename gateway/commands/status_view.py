@@ -21,7 +21,16 @@ COLOURS: Final = {
     "failing": "red",
     "disabled": "red",
 }
-SHOWN_COUNTERS: Final = ("files", "sightings", "gaps")
+COUNTERS: Final = {
+    "files_taken": ("files", "个文件"),
+    "bytes_taken": ("", ""),
+    "position_records": ("track records", "条轨迹"),
+    "sightings": ("seen again", "次重复"),
+    "gaps": ("gaps", "个缺口"),
+    "take_failures": ("failed copies", "次复制失败"),
+    "link_failures": ("times away", "次断开"),
+}
+"""What a person wants to see of a source, in this order."""
 
 
 def snapshot(config_file: Path) -> dict[str, Any]:
@@ -81,9 +90,13 @@ def _sources(sources: list[dict[str, Any]], now_ns: int) -> list[str]:
     for source in sources:
         seen = source["last_seen_utc_ns"]
         age = say("never", "从未") if seen is None else age_text((now_ns - int(seen)) / 1e9)
-        counts = ", ".join(f"{value} {name}" for name, value in source["counters"].items())
+        counts = ", ".join(_count(name, source["counters"][name]) for name in COUNTERS if name in source["counters"])
         rows.append([source["name"], source["state"], age, counts])
     return [*table(head, rows), ""]
+
+
+def _count(name: str, value: int) -> str:
+    return size_text(value) if name == "bytes_taken" else f"{value:,} {say(*COUNTERS[name])}"
 
 
 def _evidence(status: Mapping[str, Any]) -> str:

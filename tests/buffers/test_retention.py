@@ -395,7 +395,8 @@ class Store(RuleBasedStateMachine):
     def sweep(self, days: int, after_unlinks: int | None) -> None:
         """Time passes, retention runs; sometimes the process dies in the middle and starts again."""
         self.box.days(days)
-        real, left = self.spool.remove, after_unlinks
+        spool, left = self.spool, after_unlinks
+        real = spool.remove
 
         def cut(sha256: str, size_bytes: int) -> None:
             nonlocal left
@@ -404,12 +405,12 @@ class Store(RuleBasedStateMachine):
             left = None if left is None else left - 1
             real(sha256, size_bytes)
 
-        self.spool.remove = cut  # type: ignore[method-assign]
+        spool.remove = cut  # type: ignore[method-assign]
         try:
             asyncio.run(self.retention.sweep(self.box.utc_ns))
         except CutError:
             self.restart()
-        self.spool.remove = real  # type: ignore[method-assign]
+        spool.remove = real  # type: ignore[method-assign]
         self.learn()
 
     @rule()

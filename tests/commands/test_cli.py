@@ -260,7 +260,12 @@ SNAPSHOT = {
     "disks": [{"name": "state", "free_bytes": 5 * 10**9, "total_bytes": 10**10}],
     "spool": {"bytes": 1000, "quota_bytes": 10**9},
     "sources": [
-        {"name": "s1", "state": "down", "last_seen_utc_ns": None, "counters": {"files": 7}},
+        {
+            "name": "s1",
+            "state": "down",
+            "last_seen_utc_ns": None,
+            "counters": {"files_taken": 7, "bytes_taken": 1500, "listings": 3},
+        },
     ],
     "problems": [{"level": "degraded", "text": "source s1 is down", "to_do": "check the device"}],
 }
@@ -270,6 +275,6 @@ SNAPSHOT = {
 def test_status_at_a_glance_in_both_languages(monkeypatch: pytest.MonkeyPatch, language: str, word: str) -> None:
     monkeypatch.setenv("FIELDGATE_LANG", language)
     text = "\n".join(status_view.lines(SNAPSHOT))
-    for part in (word, "gw-1", "s1", "7 files", "5.0 MB", "→ check the device"):
+    for part in (word, "gw-1", "s1", "7 ", "1.5 kB", "5.0 MB", "→ check the device"):
         assert part in text
     assert max(output.columns_of(line) for line in text.splitlines()) <= 100

@@ -38,7 +38,8 @@ def test_it_makes_everything_once(tmp_path: Path) -> None:
     assert files(tmp_path) == made
     loaded = config.load(target)
     assert (loaded.gateway.id, loaded.storage.state_dir) == ("box-1", str(state))
-    assert config.file_warnings(loaded) == []
+    (warning,) = config.file_warnings(loaded)
+    assert "fieldgate enrol" in str(warning)
     csr = str(state / "keys" / "gateway.csr")
     command = ["openssl", "req", "-in", csr, "-noout", "-subject", "-nameopt", "RFC2253"]
     assert b"CN=box-1" in subprocess.check_output(command)
