@@ -118,13 +118,19 @@ class Queries:
                 first=first,
                 end=rows.next_seq(conn),
             )
+            conditions = {
+                "kind = ?": kind_id,
+                "device = ?": device_id,
+                "utc_ns >= ?": from_utc_ns,
+                "utc_ns < ?": to_utc_ns,
+            }
+            asked = {text: value for text, value in conditions.items() if value is not None}
+            where = " AND ".join(("seq >= ?", "seq < ?", *asked))
             found: list[tuple[int, bytes]] = []
             for start, end in spans:
                 found += conn.execute(
-                    "SELECT seq, leaf FROM record WHERE seq >= ?1 AND seq < ?2 AND (?3 IS NULL OR kind = ?3) "
-                    "AND (?4 IS NULL OR device = ?4) AND (?5 IS NULL OR utc_ns >= ?5) "
-                    "AND (?6 IS NULL OR utc_ns < ?6) ORDER BY seq LIMIT ?7",
-                    (start, end, kind_id, device_id, from_utc_ns, to_utc_ns, _clamp(limit) - len(found)),
+                    f"SELECT seq, leaf FROM record WHERE {where} ORDER BY seq LIMIT ?",  # noqa: S608  constants
+                    (start, end, *asked.values(), _clamp(limit) - len(found)),
                 ).fetchall()
                 if len(found) >= _clamp(limit):
                     break

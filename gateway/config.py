@@ -149,6 +149,8 @@ class StationHttpConfig(Section, frozen=True, tag_field="type", tag="station-htt
     ca_file: str = ""
     token_file: str = ""
     poll_s: PollSeconds = 30.0
+    stable_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
+    """Not waited for where the listing declares a sha256."""
     timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
     pages_max: Count = 1000
     file_max_bytes: Bytes = 1_000_000_000_000

@@ -382,7 +382,7 @@ class _QuietServer(uvicorn.Server):
 
 def _source(name: str, values: dict[str, str]) -> str:
     rows = [f"{key} = {json.dumps(value)}" for key, value in {"name": name, **values}.items()]
-    return "\n".join(["[[source]]", *rows, "poll_s = 1.0", *(["stable_s = 1.0"] if "path" in values else [])]) + "\n"
+    return "\n".join(["[[source]]", *rows, "poll_s = 1.0", "stable_s = 1.0"]) + "\n"
 
 
 def _hash_folder(folder: Path) -> list[Written]:

@@ -240,6 +240,7 @@ token_file = {token_file}
 # ca_file = ""
 # token_file = ""
 # poll_s = 30.0
+# stable_s = 5.0
 # timeout_s = 30.0
 # pages_max = 1000
 # file_max_bytes = 1000000000000

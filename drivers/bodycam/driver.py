@@ -307,7 +307,7 @@ class Session:
             elif len(self._candidates) >= CANDIDATES_MAX:
                 self._overflow += 1
             else:
-                stable_ns = int(self.limits.stable_s * 1e9)
+                stable_ns = 0 if entry.sha256 else int(self.limits.stable_s * 1e9)
                 self._candidates[entry.path] = _Candidate(entry, name, now_ns, stable_ns, seen_in=self._pass)
         return self._gap_commands(gaps)
 

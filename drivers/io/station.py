@@ -56,7 +56,7 @@ async def run_http(config: StationHttpConfig, around: Surroundings) -> None:
         problem = Problem(str(loaded.path), 0, "listing", "missing; a station-http source needs it")
         await _disable(config, loaded.ref, ProfileError([problem]), around)
         return
-    limits = Limits(config.poll_s, 0.0, config.file_max_bytes, probe=False)
+    limits = Limits(config.poll_s, config.stable_s, config.file_max_bytes, probe=False)
     session = _session(config, loaded, limits, config.url, around)
     async with _client(config) as client:
         place = Listings(config, session.codec, listing, client, around)

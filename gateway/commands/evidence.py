@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from gateway.commands.output import (
     NEGATIVE,
     colour,
+    columns_of,
     config_argument,
     emit,
     json_option,
@@ -98,12 +99,54 @@ def verify(
         click.get_current_context().exit(NEGATIVE)
 
 
+CHECKS_ZH: Final = {
+    "structure": "结构完整",
+    "packaging": "封装清单",
+    "packaging-signature": "封装签名",
+    "seal": "封存声明",
+    "seal-signature": "封存签名",
+    "stamp": "时间戳",
+    "receipt": "平台回执",
+    "log-start": "日志衔接",
+    "records": "记录",
+    "payload": "文件哈希",
+    "root": "日志树根",
+    "artifacts": "附件",
+    "pointers": "时钟与信标",
+    "time": "时间界限",
+}
+"""Names of the checks for a clerk who reads Chinese; the sentence behind each stays as the ledger writes it."""
+STATES: Final = {
+    "ok": ("ok", "通过", "green"),
+    "warning": ("note", "注意", "yellow"),
+    "failed": ("FAILED", "失败", "red"),
+}
+
+
 def show_report(report: Report) -> None:
     """One line per check, the conclusion last."""
-    colours = {"ok": "green", "warning": "yellow", "FAILED": "red"}
-    for line in report.lines():
-        word = line.split(" ", 1)[0]
-        click.echo(colour(word, colours[word]) + line[len(word) :] if word in colours else line)
+    rows = []
+    for check in report.checks:
+        english, chinese_word, shade = STATES[check.state]
+        name, _, number = check.name.partition(" ")
+        label = say(check.name, f"{CHECKS_ZH.get(name, name)} {number}".rstrip())
+        rows.append((colour(say(english, chinese_word), shade), label, check.text))
+    widths = [max(columns_of(click.unstyle(row[index])) for row in rows) for index in range(2)]
+    for word, label, text in rows:
+        left = word + " " * (widths[0] - columns_of(click.unstyle(word)))
+        click.echo(f"{left}  {label}{' ' * (widths[1] - columns_of(label))}  {text}")
+    click.echo(say(report.conclusion, _conclusion_zh(report)))
+
+
+def _conclusion_zh(report: Report) -> str:
+    """As Report.conclusion: it never says that content is true."""
+    if not report.ok:
+        failed = sum(not check.ok for check in report.checks)
+        first = "" if report.first_wrong_seq is None else f"；首条有误的记录是 {report.first_wrong_seq}"
+        return f"校验未通过：{failed} 项检查失败{first}"
+    if report.not_later_than is None:
+        return "校验通过：自封存之后未被改动；没有第三方证明封存时间"
+    return f"校验通过：自 {report.not_later_than:%Y-%m-%d %H:%M:%S} UTC 起未被改动"
 
 
 @click.command()

@@ -333,3 +333,63 @@ def test_the_log_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         box.journal.append_blocking([(draft(text="x" * 1000), instant())] * 50)
     assert (tmp_path / "store.db-wal").stat().st_size < 400_000
     box.close()
+
+
+def test_when_commit_fails_all_of_its_jobs_failed(tmp_path: Path) -> None:
+    box = open_box(tmp_path)
+
+    def refuse_commit(conn: sqlite3.Connection) -> None:
+        def rule(action: int, argument: str | None, *_: object) -> int:
+            commit = action == sqlite3.SQLITE_TRANSACTION and argument == "COMMIT"
+            return sqlite3.SQLITE_DENY if commit else sqlite3.SQLITE_OK
+
+        conn.set_authorizer(rule)
+
+    async def run() -> list[object]:
+        return await asyncio.gather(
+            box.journal.append([(draft(device="new"), instant())]),
+            box.database.submit(refuse_commit),
+            return_exceptions=True,
+        )
+
+    assert [type(answer) for answer in asyncio.run(run())] == [ProtocolMisuse, ProtocolMisuse]
+    assert box.queries.next_seq() == 0
+
+    box.database._writer.set_authorizer(None)  # type: ignore[union-attr]
+    assert box.journal.append_blocking([(draft(device="new"), instant())]) == 0
+    assert [seq for seq, _ in box.queries.records(device="new")] == [0]
+    box.close()
+
+
+def test_a_job_that_waited_behind_a_failed_disk_fails_too(tmp_path: Path) -> None:
+    box = open_box(tmp_path)
+    started, gate = threading.Event(), threading.Event()
+
+    def broken(_: object) -> None:
+        started.set()
+        gate.wait()
+        raise failing(sqlite3.SQLITE_IOERR_WRITE)
+
+    async def run() -> None:
+        first = asyncio.ensure_future(box.database.submit(broken))  # noqa: TID251
+        await asyncio.to_thread(started.wait)
+        second = asyncio.ensure_future(box.journal.append([(draft(), instant())]))  # noqa: TID251
+        await asyncio.sleep(0)
+        gate.set()
+        assert [type(answer) for answer in await asyncio.gather(first, second, return_exceptions=True)] == [
+            DiskError,
+            DiskError,
+        ]
+
+    asyncio.run(run())
+    box.close()
+
+
+def test_a_disk_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match="is the disk mounted"):
+        db_module.disk_space(tmp_path / "gone")
+    box = open_box(tmp_path)
+    box.close()
+    (tmp_path / "store.db").unlink()
+    with pytest.raises(DiskError, match="unable to open"), box.database.readers():
+        raise AssertionError

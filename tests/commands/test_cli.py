@@ -93,6 +93,16 @@ def test_verify_prints_one_line_per_check_and_says_not_altered() -> None:
     assert report["bundle"] == "export"
 
 
+def test_verify_speaks_chinese_to_a_clerk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FIELDGATE_LANG", "zh")
+    text = run("verify", VECTORS / "batch.tar", *TRUST).stdout
+    assert "封存签名" in text
+    assert "未被改动" in text.splitlines()[-1]
+    short = tmp_path / "short.tar"
+    short.write_bytes((VECTORS / "batch.tar").read_bytes()[:-512])
+    assert "校验未通过" in run("verify", short, *TRUST).stdout.splitlines()[-1]
+
+
 def test_verify_of_a_changed_bundle_exits_1(tmp_path: Path) -> None:
     changed = bytearray((VECTORS / "batch.tar").read_bytes())
     changed[changed.index(b'"seq":') + 6] ^= 1

@@ -26,7 +26,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def http_config(url: str, **more: Any) -> StationHttpConfig:
-    values: dict[str, Any] = {"profile": "generic-http", "poll_s": 0.1, "timeout_s": 5.0, **more}
+    values: dict[str, Any] = {"profile": "generic-http", "poll_s": 0.1, "stable_s": 0.05, "timeout_s": 5.0, **more}
     return StationHttpConfig(name="station-1", url=url, **values)
 
 
