@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from buffers import migrations, recovery
 from buffers.connection import Connection, file_error, one, store_error
+from gateway import metrics
 from gateway.core.errors import (
     ConfigError,
     DiskError,
@@ -335,6 +336,7 @@ class Database:
             except FieldgateError as error:
                 failure = error
         if failure is None:
+            metrics.COMMITS.inc()
             return
         self._roll_back(conn)
         if isinstance(failure, DiskError | IntegrityError):

@@ -27,7 +27,6 @@ def _gauge(name: str, text: str, *labels: str) -> Gauge:
 # taking in
 RECORDS: Final = _counter("gateway_records_total", "Records stored, after fsync", "source")
 RECORDS_REFUSED: Final = _counter("gateway_records_refused_total", "Records outside the format", "source")
-RECORD_BYTES: Final = _counter("gateway_record_bytes_total", "Bytes of the leaves stored")
 COMMITS: Final = _counter("gateway_commits_total", "Transactions of the journal, each one fsync")
 STORE_FULL: Final = _counter("gateway_store_full_total", "Appends refused because the store was full")
 
@@ -46,9 +45,11 @@ STAMPS: Final = _counter("gateway_stamps_total", "Answers of the time-stamping a
 
 # uplink
 UPLINK_BYTES: Final = _counter("gateway_uplink_bytes_total", "Bytes sent to the platform, repeats included")
+UPLINK_RESENT_BYTES: Final = _counter("gateway_uplink_resent_bytes_total", "Bytes sent again after a cut")
 UPLINK_ATTEMPTS: Final = _counter("gateway_uplink_attempts_total", "Deliveries begun", "kind")
 UPLINK_ERRORS: Final = _counter("gateway_uplink_errors_total", "Deliveries that failed", "kind")
 RECEIPTS: Final = _counter("gateway_receipts_total", "Receipts verified and stored")
+RECEIPTS_REFUSED: Final = _counter("gateway_receipts_refused_total", "Receipts that prove nothing, never stored")
 QUARANTINED_ITEMS: Final = _counter("gateway_quarantined_items_total", "Items that the platform refused for good")
 BACKLOG_ITEMS: Final = _gauge("gateway_backlog_items", "Items waiting for delivery")
 BACKLOG_BYTES: Final = _gauge("gateway_backlog_bytes", "Bytes waiting for delivery")

@@ -385,6 +385,7 @@ class Uplink:
         resent_bytes = self._delivery.handed_out(item, offset, size_bytes)
         self._status.sent_bytes += size_bytes
         self._status.resent_bytes += resent_bytes
+        metrics.UPLINK_RESENT_BYTES.inc(resent_bytes)
         metrics.UPLINK_BYTES.inc(size_bytes)
 
     async def _gone_is_new(self, item: OutboxItem, step: Coroutine[None, None, None]) -> None:
@@ -530,6 +531,7 @@ class Uplink:
             return
         if failure.reason.startswith(receipts.REFUSED):
             self._bad_receipts += 1
+            metrics.RECEIPTS_REFUSED.inc()
             if self._bad_receipts >= BAD_RECEIPTS_COUNT:
                 await self._notices.raise_alarm(codes.ALARM_RECEIPT, failure.reason)
         streak = self._streaks[item.kind] = self._streaks.get(item.kind, 0) + 1
