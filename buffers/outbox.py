@@ -1,7 +1,8 @@
 """The delivery queue on disk: what the platform does not have yet, and what came back for it.
 
 Order: alarms, then batches by n, then late stamps, then artifacts. While a batch is in quarantine the batches
-behind it wait: their `prev` would not match what the platform holds. Alarms, stamps and artifacts go on.
+behind it wait: their `prev` would not match what the platform holds. Alarms, stamps and artifacts go on. An artifact is
+due only when a batch that names it was delivered: a platform refuses content that no batch names.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _HELD_SQL: Final[dict[Kind, str]] = {
     "artifact": "SELECT id, size_bytes, utc_ns FROM artifact WHERE sha256 = ? AND state = 'present'",
 }
 """By kind: (rank, size_bytes, utc_ns) of what a ref names, where this gateway holds it."""
+_NAMED_SQL: Final = (
+    "SELECT EXISTS (SELECT 1 FROM artifact_ref r JOIN artifact a ON a.id = r.artifact WHERE a.sha256 = ? AND r.seq < ?)"
+)
 
 
 class Outbox:
@@ -113,9 +117,24 @@ def read_due(conn: Connection, limit: int, only: Kind | None = None) -> list[Out
         bound = blocked if kind == "batch" and blocked is not None else 1 << 62
         found = conn.execute(
             _ITEM_SQL + "WHERE kind = ? AND rank < ? ORDER BY rank LIMIT ?", (kind, bound, max(0, limit - len(items)))
-        )
+        ).fetchall()
+        if kind == "artifact":
+            size = delivered_size(conn)
+            # ids of artifacts grow with the records that first name them: behind one that is not due none is
+            found = [row for row in found if one(conn, _NAMED_SQL, (row[2], size))]
         items += [_item(row) for row in found]
     return items
+
+
+def delivered_size(conn: Connection) -> int:
+    """Tree size that the platform holds as far as we know: where the first batch that it lacks begins."""
+    lacking = one(
+        conn,
+        "SELECT min(first_seq) FROM batch WHERE n IN ((SELECT min(rank) FROM outbox WHERE kind = 'batch'), "
+        "(SELECT min(rank) FROM quarantine WHERE kind = 'batch'))",
+    )
+    size: int = one(conn, "SELECT size FROM checkpoint") if lacking is None else lacking
+    return size
 
 
 def _item(row: tuple[int, Kind, str, int, int, str | None]) -> OutboxItem:

@@ -27,6 +27,8 @@ from gateway import config as configuration
 from gateway import enrolment, log, setup
 from gateway.app import Gateway
 from gateway.clock import SYSTEM
+from gateway.core import kinds
+from gateway.core.record import parse_leaf
 from gateway.language import say
 from uplink import enrol_client, pull_client
 from uplink.platform.config import PlatformConfig
@@ -299,6 +301,7 @@ class Demo:
             "stamped": sum(row.tsr is not None for row in rows),
             "receipts": sum(row.receipt_txt is not None for row in rows),
             "lost": lost,
+            "alarms": sorted(_alarms(gateway)),
             "verified": verified,
             "bundle": None if path is None else str(path),
             "ca": None if path is None else str(self.kept / CA_NAME),
@@ -383,6 +386,12 @@ class _QuietServer(uvicorn.Server):
 def _source(name: str, values: dict[str, str]) -> str:
     rows = [f"{key} = {json.dumps(value)}" for key, value in {"name": name, **values}.items()]
     return "\n".join(["[[source]]", *rows, "poll_s = 1.0", "stable_s = 1.0"]) + "\n"
+
+
+def _alarms(gateway: Gateway) -> set[str]:
+    """Codes of the alarms that were raised."""
+    leaves = [leaf for _, leaf in gateway.reader.records(kind=kinds.ALARM, limit=1000)]
+    return {str(parse_leaf(leaf).data["code"]) for leaf in leaves}
 
 
 def _hash_folder(folder: Path) -> list[Written]:

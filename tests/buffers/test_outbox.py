@@ -51,12 +51,31 @@ def test_order_and_limit(tmp_path: Path) -> None:
     assert refs(box) == [
         ("alarm", "6"),
         *(("batch", str(n)) for n in (1, 2, 3)),
-        *(("artifact", sha(n)) for n in range(3)),
     ]
     assert refs(box, 2) == [("alarm", "6"), ("batch", "1")]
     assert refs(box, 0) == []
+    for number in (1, 2):
+        do(box.outbox.done(item_id(box, "batch", str(number))))
     assert [item.ref for item in box.outbox.due(2, "artifact")] == [sha(0), sha(1)]
-    assert [item.priority for item in box.outbox.due(5)] == [0, 1, 1, 1, 2]
+    assert [item.priority for item in box.outbox.due(5)] == [0, 1, 2, 2]
+    box.close()
+
+
+def test_an_artifact_waits_until_a_batch_that_names_it_was_delivered(tmp_path: Path) -> None:
+    box = filled(tmp_path, 2)
+    box.journal.append_blocking([(draft(artifacts=[put(box.spool(), b"not sealed")]), instant())])
+    delivered: list[str] = []
+    for number in (1, 2):
+        assert [item.ref for item in box.outbox.due(9, "artifact")] == delivered
+        do(box.outbox.done(item_id(box, "batch", str(number))))
+        delivered.append(sha(number - 1))
+    assert [item.ref for item in box.outbox.due(9, "artifact")] == delivered
+    do(box.seal())
+    assert [item.ref for item in box.outbox.due(9, "artifact")] == delivered
+    do(box.outbox.done(item_id(box, "batch", "3")))
+    assert len(box.outbox.due(9, "artifact")) == 3
+    do(box.outbox.requeue("batch", "1"))  # the platform was restored from a backup and lacks everything
+    assert box.outbox.due(9, "artifact") == []
     box.close()
 
 
@@ -91,7 +110,10 @@ def test_done_is_idempotent_and_ids_are_never_used_again(tmp_path: Path) -> None
 def test_behind_a_refused_batch_the_batches_wait_and_nothing_else(tmp_path: Path) -> None:
     box = filled(tmp_path)
     do(box.outbox.quarantine(item_id(box, "batch", "2"), "422: records do not match"))
-    assert refs(box) == [("batch", "1"), *(("artifact", sha(n)) for n in range(3))]
+    assert refs(box) == [("batch", "1")]
+    do(box.outbox.done(item_id(box, "batch", "1")))
+    assert refs(box) == [("artifact", sha(0))]
+    do(box.outbox.requeue("batch", "1"))
     assert box.outbox.due(9, "batch")[0].ref == "1"
     row = box.queries.batch(2)
     assert row is not None
@@ -118,6 +140,7 @@ def test_requeue_of_each_kind(tmp_path: Path) -> None:
     box = filled(tmp_path, 1)
     box.journal.append_blocking([(draft("alarm"), instant())])
     do(box.outbox.done(item_id(box, "alarm", "2")))
+    do(box.outbox.done(item_id(box, "batch", "1")))
     do(box.outbox.done(item_id(box, "artifact", sha(0))))
     assert do(box.outbox.requeue("alarm", "2")).priority == 0
     assert do(box.outbox.requeue("artifact", sha(0))).size_bytes == 7
@@ -134,7 +157,7 @@ def test_a_receipt_ends_the_waiting_of_what_it_names(tmp_path: Path) -> None:
     row = box.queries.batch(1)
     assert row is not None
     do(box.receive(row))
-    assert refs(box) == [("batch", "2"), ("artifact", sha(1))]
+    assert refs(box) == [("batch", "2")]
     stored = box.queries.batch(1)
     assert stored is not None
     assert stored.complete

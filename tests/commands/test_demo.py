@@ -39,6 +39,7 @@ def test_the_demo_loses_nothing_and_its_bundle_passes_every_checker(tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["lost"] == 0
+    assert result["alarms"] == []
     assert result["verified"] is True
     assert result["artifacts"] >= 2
     assert result["seals"] == result["stamped"] == result["receipts"] > 0
