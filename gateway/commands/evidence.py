@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,16 +32,30 @@ path_type = click.Path(path_type=Path)
 existing = click.Path(exists=True, path_type=Path)
 
 
-def trust_of(ca_files: tuple[Path, ...], fingerprints: tuple[str, ...], tsa_ca_files: tuple[Path, ...] = ()) -> Trust:
+def trust_of(
+    ca_files: tuple[Path, ...],
+    fingerprints: tuple[str, ...],
+    tsa_ca_files: tuple[Path, ...] = (),
+    crl_files: tuple[Path, ...] = (),
+) -> Trust:
     """Trust from files and fingerprints of the command line. Raises RejectedError with a line for a person."""
+    from gateway.ledger import trust
     from gateway.ledger.grammar import FormatError
-    from gateway.ledger.trust import Trust
+
+    def read(path: Path, load: Callable[[bytes], object]) -> bytes:
+        content = path.read_bytes()
+        try:
+            load(content)
+        except FormatError as error:
+            raise RejectedError(f"{path}: {error}") from None
+        return content
 
     try:
-        return Trust(
-            ca_pems=[path.read_bytes() for path in ca_files],
+        return trust.Trust(
+            ca_pems=[read(path, trust.load_certificates) for path in ca_files],
             ca_fingerprints=fingerprints,
-            tsa_ca_pems=[path.read_bytes() for path in tsa_ca_files],
+            tsa_ca_pems=[read(path, trust.load_certificates) for path in tsa_ca_files],
+            crl_pems=[read(path, trust.load_crls) for path in crl_files],
         )
     except FormatError as error:
         raise RejectedError(str(error)) from None
@@ -64,6 +79,13 @@ def utc_now() -> datetime:
     multiple=True,
     help="Authority above the time stamps, PEM; default: --ca.",
 )
+@click.option(
+    "--crl",
+    "crl_files",
+    type=existing,
+    multiple=True,
+    help="Revocation list of today, PEM; beside the one in the bundle.",
+)
 @click.option("--recipe", is_flag=True, help="Print the shell script that does the same with standard tools.")
 @json_option
 def verify(
@@ -71,6 +93,7 @@ def verify(
     ca_files: tuple[Path, ...],
     fingerprints: tuple[str, ...],
     tsa_ca_files: tuple[Path, ...],
+    crl_files: tuple[Path, ...],
     recipe: bool,
     as_json: bool,
 ) -> None:
@@ -88,7 +111,7 @@ def verify(
         raise click.UsageError(
             "give the trusted authority with --ca FILE or --ca-sha256 HEX: the bundle cannot vouch for itself"
         )
-    trust = trust_of(ca_files, fingerprints, tsa_ca_files)
+    trust = trust_of(ca_files, fingerprints, tsa_ca_files, crl_files)
     with progress(say("verifying", "正在校验"), quiet=as_json) as show:
         report = verifying.verify(path, trust, now=utc_now(), progress=show)
     if as_json:
@@ -113,6 +136,8 @@ CHECKS_ZH: Final = {
     "root": "日志树根",
     "artifacts": "附件",
     "pointers": "时钟与信标",
+    "revocation": "证书吊销",
+    "export": "导出范围",
     "time": "时间界限",
 }
 """Names of the checks for a clerk who reads Chinese; the sentence behind each stays as the ledger writes it."""
@@ -146,7 +171,8 @@ def _conclusion_zh(report: Report) -> str:
         return f"校验未通过：{failed} 项检查失败{first}"
     if report.not_later_than is None:
         return "校验通过：自封存之后未被改动；没有第三方证明封存时间"
-    return f"校验通过：自 {report.not_later_than:%Y-%m-%d %H:%M:%S} UTC 起未被改动"
+    source = "时间戳" if report.vouched_by == "time stamp" else "平台回执"
+    return f"校验通过：自 {report.not_later_than:%Y-%m-%d %H:%M:%S} UTC 起未被改动（时间依据：{source}）"
 
 
 @click.command()

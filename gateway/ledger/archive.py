@@ -6,6 +6,7 @@ special files, unknown names, duplicates, padding that is not zero and bytes aft
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 READ_BYTES: Final = 262_144
+_SWAPPED: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR})
+"""What opening says where a file was there a moment ago: gone, or now a link, folder or socket."""
+_COMPRESSED: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
 
 
 class Bag(ABC):
@@ -84,7 +88,12 @@ class _Folder(Bag):
     def open(self, name: str) -> io.RawIOBase:
         size_bytes = self.sizes[name]
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        handle = os.open(self._path / name, flags)
+        try:
+            handle = os.open(self._path / name, flags)
+        except OSError as error:
+            if error.errno in _SWAPPED:
+                raise FormatError(f"{name}: changed while the bundle was being read") from None
+            raise
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
             os.close(handle)
@@ -104,11 +113,18 @@ def _scan(folder: Path, prefix: str, found: dict[str, int]) -> None:
             elif not entry.is_file(follow_symlinks=False):
                 raise FormatError(f"{name!r}: links, special files and other folders are not allowed in a bundle")
             elif not profile.is_known_name(name):
-                raise FormatError(f"{name!r}: is no file of a bundle")
+                raise FormatError(f"{name!r}: is no file of a bundle: renamed, or put in")
             else:
-                found[name] = entry.stat(follow_symlinks=False).st_size
+                found[name] = _size_of(entry)
                 if len(found) > profile.MEMBERS_MAX:
                     raise FormatError(f"more than {profile.MEMBERS_MAX} files")
+
+
+def _size_of(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        raise FormatError(f"{entry.name!r}: went away while the bundle was being read") from None
 
 
 class _Tar(Bag):
@@ -127,6 +143,11 @@ class _Tar(Bag):
             raise
 
     def _index(self, file_bytes: int) -> None:
+        start = os.pread(self._handle, ustar.BLOCK, 0)
+        if not start:
+            raise FormatError("the file is empty; ask for it again")
+        if start.startswith(_COMPRESSED):
+            raise FormatError("the file is compressed; unpack it first, a bundle is a plain tar or a folder")
         sizes: dict[str, int] = {}
         position = 0
         tops: set[tuple[str, int]] = set()

@@ -34,6 +34,8 @@ LEAVES: Final = "proof/leaves"
 
 FOLDERS: Final = frozenset({"data", "data/artifacts", "proof", "proof/certs"})
 MEMBERS_MAX: Final = 100_000
+TAGS_MAX_BYTES: Final = 134_217_728
+"""All tag files but proof/leaves together: they are held in memory."""
 TAG_SIZE_MAX_BYTES: Final = 33_554_432
 """Largest tag file; proof/leaves, which is streamed, may be larger."""
 

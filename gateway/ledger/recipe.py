@@ -1,7 +1,7 @@
 """The checks of a bundle with standard tools only, as a POSIX shell script to read and to run.
 
-Needs coreutils, find, sed, openssl and (exports) xxd. Certificates are judged at the time of the token, so that
-the script still passes after they have expired; it does not look at revocation lists or at the names in certificates.
+Needs coreutils, find, sed, grep, openssl and (exports) xxd. Certificates are judged at the time of the token, so that
+the script still passes after they have expired; it does not look at revocation lists or into the records one by one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,21 @@ _HEAD: Final = r"""#!/bin/sh
 set -eu
 CA=$(realpath "$2"); TSA=$(realpath "${3:-$2}"); cd "$1"
 fail() { echo "FAILED: $1"; exit 1; }
-cms() { # signature, signed file; further words go to openssl
+W=$(mktemp -d); trap 'rm -rf "$W"' EXIT
+cms() { # signature, signed file; further words go to openssl; leaves the certificate in $W/signer
   s=$1; f=$2; shift 2
-  openssl cms -verify -binary -inform DER -in "$s" -content "$f" -CAfile "$CA" "$@" -out /dev/null 2>/dev/null
+  openssl cms -verify -binary -inform DER -in "$s" -content "$f" -CAfile "$CA" -signer "$W/signer" "$@" \
+    -out /dev/null 2>/dev/null
 }
+names() { # the names in the certificate that signed, one per line: CN=... OU=...
+  openssl x509 -in "$W/signer" -noout -subject -nameopt multiline,utf8 |
+    sed -n 's/^ *commonName *= /CN=/p; s/^ *organizationalUnitName *= /OU=/p'
+}
+by_gateway() { # seal: the certificate that signed is of the gateway that it names
+  id=$(sed -n 's,^origin \(.*\)/evidence$,\1,p' "$1")
+  [ "$(names | sort)" = "$(printf 'CN=%s\nOU=Fieldgate gateway' "$id")" ]
+}
+by_platform() { [ "$(names | grep '^OU=')" = "OU=Fieldgate platform receipt" ]; }
 at_token() { # seconds since 1970 of a token's time; nothing where there is no token
   [ -f "$1" ] || return 0
   t=$(openssl ts -reply -in "$1" -text 2>/dev/null | sed -n 's/^Time stamp: //p')
@@ -31,7 +42,7 @@ stamped() { # signature file and its token
   if [ -f "$2" ]; then
     openssl ts -verify -attime "$(at_token "$2")" -data "$1" -in "$2" -CAfile "$TSA" >/dev/null 2>&1 ||
       fail "$2 is not a token of this authority over $1"
-    echo "5 $1 existed at $(openssl ts -reply -in "$2" -text 2>/dev/null | sed -n 's/^Time stamp: //p')"
+    echo "5 $1 existed not later than $(openssl ts -reply -in "$2" -text 2>/dev/null | sed -n 's/^Time stamp: //p')"
   else
     echo "5 $1: not stamped"
   fi
@@ -39,6 +50,7 @@ stamped() { # signature file and its token
 receipt() { # receipt, seal
   if [ -f "$1.txt" ]; then
     cms "$1.txt.p7s" "$1.txt" || cms "$1.txt.p7s" "$1.txt" -no_check_time || fail "$1.txt is not signed by the platform"
+    by_platform || fail "$1.txt is signed by somebody else than the platform"
     [ "$(sha256sum < "$2" | cut -d' ' -f1)" = "$(sed -n 's/^seal-sha256 //p' "$1.txt")" ] ||
       fail "$1.txt is for another seal"
     [ "$(sha256sum < "$1-artifacts.txt" | cut -d' ' -f1)" = "$(sed -n 's/^artifacts-sha256 //p' "$1.txt")" ] ||
@@ -55,12 +67,23 @@ echo "1 hashes ok"
 [ "$(find . -type f ! -path './data/*' | wc -l)" = "$(($(wc -l < tagmanifest-sha256.txt) + 2))" ] ||
   fail "files that are in no manifest"
 [ -z "$(find . ! -type f ! -type d)" ] || fail "links or special files"
+[ -z "$(sed 's/^[0-9a-f]*  //' manifest-sha256.txt tagmanifest-sha256.txt | sort | uniq -d)" ] ||
+  fail "a manifest names a file twice"
 echo "2 no extra files, no links"
+sed -n '/  data\/artifacts\//p' manifest-sha256.txt > "$W/artifacts"
+[ -z "$(sed '/^\([0-9a-f]\{64\}\)  data\/artifacts\/\1\(\.[a-z0-9]*\)\{0,1\}$/d' "$W/artifacts")" ] ||
+  fail "the content of an artifact is not what its name says"
+find data -maxdepth 1 -type f -exec cat {} + | grep -o '"sha256":"[0-9a-f]*"' | cut -d'"' -f4 > "$W/named" || true
+{ cut -c1-64 "$W/artifacts"; sed -n 's/^Pending-Artifact: \([0-9a-f]*\) .*/\1/p' bag-info.txt; } | sort > "$W/there"
+[ -z "$(grep -vxF -f "$W/named" "$W/there")" ] || fail "an artifact that no record names"
+[ -z "$(uniq -d "$W/there")" ] || fail "an artifact is there twice, or is inside and announced as pending"
 """
 
 _BATCH: Final = r"""signed tagmanifest-sha256.txt.p7s tagmanifest-sha256.txt proof/seal.txt.p7s.tsr
+by_gateway proof/seal.txt || by_platform || fail "packed by somebody else than the gateway or the platform"
 echo "3 packaging signature ok"
 signed proof/seal.txt.p7s proof/seal.txt proof/seal.txt.p7s.tsr
+by_gateway proof/seal.txt || fail "the seal is signed by somebody else than the gateway that it names"
 echo "4 seal signature ok: $(sed -n 's/^origin //p' proof/seal.txt), records $(sed -n 's/^range //p' proof/seal.txt)"
 stamped proof/seal.txt.p7s proof/seal.txt.p7s.tsr
 receipt proof/receipt proof/seal.txt
@@ -68,6 +91,8 @@ receipt proof/receipt proof/seal.txt
   fail "the records are not those that were sealed"
 set -- $(sed -n 's/^range //p' proof/seal.txt)
 [ "$(wc -l < data/records.jsonl)" = "$(($2 - $1))" ] || fail "there are not as many records as were sealed"
+[ "$(wc -l < "$W/there")" = "$(sed -n 's/^artifacts \([0-9]*\) .*/\1/p' proof/seal.txt)" ] ||
+  fail "there are not as many artifacts as were sealed"
 echo "7 the records are exactly those that were sealed, none missing"
 [ "$(sed -n 's/^root //p' proof/seal.txt)" = "$(sed -n '2,3p' proof/checkpoint | tr '\n' ' ' | sed 's/ $//')" ] ||
   fail "the checkpoint is not that of the seal"
@@ -77,8 +102,10 @@ echo "8 the checkpoint is that of the seal"
 _EXPORT: Final = r"""for seal in proof/seal-*.txt; do
   end=${seal#proof/seal-}; end=${end%.txt}
   signed tagmanifest-sha256.txt.p7s tagmanifest-sha256.txt "$seal.p7s.tsr"
+  by_gateway "$seal" || by_platform || fail "packed by somebody else than the gateway or the platform"
   echo "3 packaging signature ok"
   signed "$seal.p7s" "$seal" "$seal.p7s.tsr"
+  by_gateway "$seal" || fail "the seal is signed by somebody else than the gateway that it names"
   echo "4 seal signature ok: $(sed -n 's/^origin //p' "$seal"), records $(sed -n 's/^range //p' "$seal")"
   stamped "$seal.p7s" "$seal.p7s.tsr"
   receipt "proof/receipt-$end" "$seal"
@@ -107,7 +134,7 @@ done
 """
 
 _TAIL: Final = r"""sed -n 's/^Pending-Artifact: /- not inside, to be fetched separately: /p' bag-info.txt
-echo "all checks passed: not altered since it was sealed (and stamped, see 5)"
+echo "all checks passed: not altered since it was sealed; see 5 and 6 for who says when that was"
 """
 
 

@@ -10,6 +10,8 @@ from typing import Literal, TypeVar
 from gateway.ledger.grammar import EvidenceError, utc_text
 
 T = TypeVar("T")
+Voucher = Literal["time stamp", "platform"]
+"""Who says when: an outside authority, or the platform's own clock in its receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class Report:
     records: int = 0
     size_bytes: int = 0
     not_later_than: datetime | None = None
-    """Upper bound of a verified token, or the receiving time of a verified receipt."""
+    """The earlier of a verified token's upper bound and a verified receipt's receiving time."""
+    vouched_by: Voucher | None = None
+    """Who says `not_later_than`."""
 
     @property
     def ok(self) -> bool:
@@ -78,10 +82,12 @@ class Report:
         if not self.ok:
             seq = self.first_wrong_seq
             where = "" if seq is None else f"; the first wrong record is {seq}"
-            return f"NOT VERIFIED: {sum(not item.ok for item in self.checks)} checks failed{where}"
+            count = sum(not item.ok for item in self.checks)
+            return f"NOT VERIFIED: {count} check{'s' * (count != 1)} failed{where}"
         if self.not_later_than is None:
             return "verified: not altered since it was sealed; no outside party vouches for when that was"
-        return f"verified: not altered since {utc_text(self.not_later_than)}"
+        source = "by a time stamp" if self.vouched_by == "time stamp" else "by the platform's receipt"
+        return f"verified: not altered since {utc_text(self.not_later_than)}, {source}"
 
     def lines(self) -> list[str]:
         """The report for a terminal, one check per line and the conclusion last."""
@@ -102,6 +108,7 @@ class Report:
             "records": self.records,
             "size_bytes": self.size_bytes,
             "not_later_than": None if self.not_later_than is None else utc_text(self.not_later_than),
+            "vouched_by": self.vouched_by,
             "first_wrong_seq": self.first_wrong_seq,
             "warnings": len(self.warnings),
             "checks": [

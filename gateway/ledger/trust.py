@@ -18,11 +18,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.ledger.grammar import FormatError, UntrustedError
 
 PEM_SIZE_MAX_BYTES: Final = 1_048_576
+CERTIFICATES_MAX: Final = 256
 
 _crl_block = re.compile(rb"-----BEGIN X509 CRL-----\n[A-Za-z0-9+/=\n]+-----END X509 CRL-----\n")
 _fingerprint = re.compile(r"[0-9a-f]{64}")
@@ -88,13 +89,22 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
     """All certificates of a PEM file. Raises FormatError where there is none or one is damaged."""
     if len(pem) > PEM_SIZE_MAX_BYTES:
         raise FormatError(f"certificate: file of {len(pem)} bytes, at most {PEM_SIZE_MAX_BYTES} are allowed")
+    if b"\0" in pem:  # such as a bundle: PEM is found inside, and it would vouch for itself
+        raise FormatError("certificate: not a PEM text file")
+    if pem.count(b"-----BEGIN CERTIFICATE-----") > CERTIFICATES_MAX:
+        raise FormatError(f"certificate: more than {CERTIFICATES_MAX} in one file")
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except CERTIFICATE_ERRORS as error:
-        raise FormatError(f"certificate: not readable as PEM ({error})") from None
+        raise FormatError(f"certificate: not readable as PEM ({_reason(error)})") from None
     for item in certificates:
         check_readable(item)
     return certificates
+
+
+def _reason(error: BaseException) -> str:
+    """The library's reason without its advertisement of a web page."""
+    return re.sub(r"See https?://\S+( for more details\.)?\s*", "", str(error))[:200]
 
 
 def load_crls(pem: bytes) -> list[x509.CertificateRevocationList]:
@@ -172,6 +182,7 @@ class Trust:
         _check_authority(issuer)
         if _basic_constraints(certificate):
             raise UntrustedError(f"certificate {name}: is an authority's own, it must not sign evidence")
+        _check_use(certificate, name)
         if _names(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME) != [role.value]:
             raise UntrustedError(f"certificate {name}: its OU is not {role.value!r}, it has another role")
         if gateway_id is not None and _names(certificate, NameOID.COMMON_NAME) != [gateway_id]:
@@ -187,13 +198,40 @@ class Trust:
         crls: Iterable[x509.CertificateRevocationList] = (),
     ) -> None:
         """Raise UntrustedError where a list of the issuer revokes the certificate at or before `at`."""
-        for crl in (*self._crls, *crls):
-            entry = _entry_of(crl, certificate, issuer)
-            if entry is not None and entry.revocation_date_utc <= at:
-                raise UntrustedError(
-                    f"certificate {certificate.subject.rfc4514_string()}: revoked since "
-                    f"{entry.revocation_date_utc:%Y-%m-%dT%H:%M:%SZ}"
-                )
+        since = self.revoked_since(certificate, issuer, crls)
+        if since is not None and since <= at:
+            raise UntrustedError(
+                f"certificate {certificate.subject.rfc4514_string()}: revoked since {since:%Y-%m-%dT%H:%M:%SZ}"
+            )
+
+    def revoked_since(
+        self,
+        certificate: x509.Certificate,
+        issuer: x509.Certificate,
+        crls: Iterable[x509.CertificateRevocationList] = (),
+    ) -> datetime | None:
+        """The earliest date at which a list of the issuer revokes the certificate; None where none does."""
+        entries = [_entry_of(crl, certificate, issuer) for crl in (*self._crls, *crls)]
+        return min((entry.revocation_date_utc for entry in entries if entry is not None), default=None)
+
+    def newest_list(
+        self, offered: Iterable[x509.Certificate], crls: Iterable[x509.CertificateRevocationList] = ()
+    ) -> datetime | None:
+        """When the newest revocation list of a trusted authority was made; None where there is none."""
+        authorities = self.authorities(offered)
+        dates = [_date_of_list(crl, authorities) for crl in (*self._crls, *crls)]
+        return max((item for item in dates if item is not None), default=None)
+
+
+def _date_of_list(crl: x509.CertificateRevocationList, authorities: Iterable[x509.Certificate]) -> datetime | None:
+    """When the list was made; None where none of the authorities signed it."""
+    try:
+        for item in authorities:
+            if crl.issuer == item.subject and crl.is_signature_valid(item.public_key()):  # type: ignore[arg-type]
+                return crl.last_update_utc
+        return None
+    except CERTIFICATE_ERRORS as error:
+        raise FormatError(f"CRL: not readable ({error})") from None
 
 
 def _entry_of(
@@ -254,6 +292,21 @@ def _check_authority(certificate: x509.Certificate) -> None:
         return
     if not usage.key_cert_sign:
         raise UntrustedError("certificate of the authority: keyUsage does not allow signing certificates")
+
+
+def _check_use(certificate: x509.Certificate, name: str) -> None:
+    """Refuse a certificate that its authority made for something else than signing documents."""
+    for item in certificate.extensions:
+        if item.critical and isinstance(item.value, x509.UnrecognizedExtension):
+            raise UntrustedError(
+                f"certificate {name}: has the critical extension {item.oid.dotted_string}, unknown here"
+            )
+        if isinstance(item.value, x509.ExtendedKeyUsage) and ExtendedKeyUsageOID.TIME_STAMPING in item.value:
+            raise UntrustedError(f"certificate {name}: is for time stamps, it must not sign evidence")
+        if isinstance(item.value, x509.KeyUsage) and not (
+            item.value.digital_signature or item.value.content_commitment
+        ):
+            raise UntrustedError(f"certificate {name}: keyUsage does not allow signatures")
 
 
 def _basic_constraints(certificate: x509.Certificate) -> bool:

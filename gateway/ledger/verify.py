@@ -6,25 +6,31 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 from gateway.core import kinds
 from gateway.ledger import checkpoint, profile, proof, scan
 from gateway.ledger.archive import Bag, open_bag
-from gateway.ledger.grammar import EvidenceError, FormatError, UntrustedError, utc_text
+from gateway.ledger.grammar import EvidenceError, FormatError, UntrustedError, gateway_id_of, utc_text
 from gateway.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash, verify_inclusion
 from gateway.ledger.profile import BagInfo
 from gateway.ledger.receipt import Receipt
 from gateway.ledger.report import Check, Report, WrongRecord
-from gateway.ledger.scan import Facts, Meter, Progress
+from gateway.ledger.scan import Facts, Meter, Progress, Scanned
 from gateway.ledger.seal import Seal
 from gateway.ledger.stamp import Token
 from gateway.ledger.trust import Trust
 from gateway.ledger.verify_seal import Credentials, SealFindings, check_packaging, check_seal
+
+LEAVES_SIZE_MAX_BYTES: Final = 1 << 30
+SINGLE: Final = "data/record-"
 
 __all__ = ["BundleRefused", "Check", "Report", "VerifiedBatch", "verify", "verify_light"]
 
@@ -78,6 +84,8 @@ class _Work:
     info: BagInfo
     texts: dict[str, bytes]
     credentials: Credentials
+    leaves_sha256: str = ""
+    """Of proof/leaves."""
 
 
 def verify(path: Path, trust: Trust, *, now: datetime, progress: Progress | None = None) -> Report:
@@ -133,7 +141,10 @@ def _check_structure(bag: Bag) -> tuple[str, tuple[BagInfo, dict[str, bytes], Cr
         raise FormatError(f"{profile.BAG_INFO} is missing")
     info = BagInfo.parse(bag.read(profile.BAG_INFO))
     profile.check_names(bag.names, info.bundle)
-    texts = {name: bag.read(name) for name in bag.names if not name.startswith("data/") and name != profile.LEAVES}
+    tags = [name for name in bag.names if not name.startswith("data/") and name != profile.LEAVES]
+    if sum(map(bag.size, tags)) > profile.TAGS_MAX_BYTES:
+        raise FormatError(f"its proofs are larger than {profile.TAGS_MAX_BYTES} bytes")
+    texts = {name: bag.read(name) for name in tags}
     if texts[profile.BAGIT] != profile.BAGIT_TXT:
         raise FormatError(f"{profile.BAGIT}: is not that of BagIt 1.0 in UTF-8")
     if bag.top is not None and bag.mtime_s is not None:
@@ -147,7 +158,9 @@ def _check_tag_hashes(work: _Work) -> tuple[str, None]:
     expected = profile.parse_manifest(work.texts[profile.TAGMANIFEST], profile.TAGMANIFEST)
     digests = {name: sha256(content).hexdigest() for name, content in work.texts.items()}
     if profile.LEAVES in work.bag.names:
-        digests[profile.LEAVES] = scan.file_sha256(work.bag, profile.LEAVES, work.meter)
+        if work.bag.size(profile.LEAVES) > LEAVES_SIZE_MAX_BYTES:
+            raise FormatError(f"{profile.LEAVES}: more than {LEAVES_SIZE_MAX_BYTES} bytes")
+        digests[profile.LEAVES] = work.leaves_sha256 = scan.file_sha256(work.bag, profile.LEAVES, work.meter)
     del digests[profile.TAGMANIFEST], digests[profile.TAGMANIFEST_P7S]
     _compare(expected, digests, profile.TAGMANIFEST)
     return f"{len(digests)} files are those of {profile.TAGMANIFEST}", None
@@ -167,6 +180,8 @@ def _check_payload(work: _Work, digests: dict[str, str]) -> tuple[str, None]:
     for name in work.bag.names:
         if name.startswith(profile.ARTIFACTS):
             digests[name] = scan.file_sha256(work.bag, name, work.meter)
+    if unread := [name for name in work.bag.names if name.startswith("data/") and name not in digests]:
+        raise FormatError(f"{unread[0]}: was not read to its end, see records")
     expected = profile.parse_manifest(work.texts[profile.MANIFEST], profile.MANIFEST)
     _compare(expected, digests, profile.MANIFEST)
     sizes = [work.bag.size(name) for name in digests]
@@ -196,25 +211,49 @@ def _check_artifacts(work: _Work, facts: Facts, digests: dict[str, str]) -> tupl
     return f"{len(inside)} inside, {len(pending)} to be fetched separately", pending
 
 
-def _check_bounds(found: SealFindings, facts: Facts) -> str | None:
-    """A remark on the box's clock, or None."""
-    limit = found.token.not_later_than if found.token is not None else None
-    if limit is None or facts.utc_max_ns <= int(limit.timestamp() * 1e9):
-        return None
-    return f"the box's clock was ahead: a record says a time after {utc_text(limit)}; the token is what counts"
-
-
-def _upper_bound(findings: list[SealFindings]) -> datetime | None:
+def _set_upper_bound(report: Report, findings: list[SealFindings]) -> None:
     """The moment by which everything is known to have existed: the latest of the seals' own bounds."""
-    bounds = []
-    for found in findings:
-        if found.token is not None:
-            bounds.append(found.token.not_later_than)
-        elif found.receipt is not None:
-            bounds.append(found.receipt.received_utc)
-        else:
-            return None
-    return max(bounds, default=None)
+    bounds = [found.bound for found in findings if found.bound is not None]
+    if bounds and len(bounds) == len(findings):
+        report.not_later_than, report.vouched_by = max(bounds)
+
+
+def _bound_text(found: SealFindings) -> str:
+    if found.bound is None:
+        return "no outside upper bound"
+    source = "the time stamp" if found.bound.voucher == "time stamp" else "the platform's clock, in its receipt"
+    return f"existed not later than {utc_text(found.bound.moment)}, by {source}"
+
+
+def _clock_remark(found: SealFindings, facts: Facts) -> str | None:
+    """A remark on the box's clock, or None."""
+    limit = found.bound.moment if found.bound is not None else None
+    if limit is None or facts.utc_max_ns // 10**9 <= int(limit.timestamp()):
+        return None
+    return f"the box's clock was ahead: a record says a time after {utc_text(limit)}"
+
+
+def _check_revocation(work: _Work) -> None:
+    """Say up to when revocations were known; the signers were judged by these lists already."""
+    offered, crls = work.credentials.certificates, work.credentials.crls
+
+    def step() -> tuple[str, datetime | None]:
+        newest = work.trust.newest_list(offered, crls)
+        if newest is None:
+            return "", None
+        return f"judged by the revocation list of {utc_text(newest)}; a later one can be given (--crl)", newest
+
+    if work.report.attempt("revocation", step) is None and work.report.checks[-1].ok:
+        text = (
+            "not known whether a signer was revoked: no list came along; ask the authority for it and give it (--crl)"
+        )
+        work.report.checks[-1] = Check("revocation", ok=True, text=text, warning=True)
+
+
+def _check_packer(work: _Work, expected_name: str, origin: str, at: datetime) -> tuple[str, object]:
+    if work.info.name != expected_name:
+        raise FormatError(f"{profile.BAG_INFO}: its identifier is {work.info.name}, not {expected_name}")
+    return check_packaging(work.texts, origin, work.credentials, work.trust, at)
 
 
 # ---------------------------------------------------------------- batch
@@ -227,22 +266,25 @@ def _verify_batch(work: _Work) -> VerifiedBatch | None:
     if seal is None:
         return None
     report.origin, report.first, report.end = seal.origin, seal.first, seal.end
-    report.not_later_than = _upper_bound([found])
-    at = found.at or work.now
-    report.attempt("packaging-signature", lambda: check_packaging(texts, seal.origin, work.credentials, work.trust, at))
+    _set_upper_bound(report, [found])
+    at, name = found.at or work.now, f"{gateway_id_of(seal.origin)}_batch_{seal.first}-{seal.end}"
+    report.attempt("packaging-signature", lambda: _check_packer(work, name, seal.origin, at))
     start = report.attempt("log-start", lambda: _check_start(work, seal))
     tree = Frontier(seal.first, start) if start is not None else Frontier()
     digests: dict[str, str] = {}
-    facts = report.attempt("records", lambda: _check_records(work, seal, tree, digests))
+    scanned = report.attempt("records", lambda: _check_records(work, seal, tree, digests))
     report.attempt("payload", lambda: _check_payload(work, digests))
-    if start is None or facts is None:
+    if start is None or scanned is None:
         return None
+    facts = scanned.facts
     report.records = seal.end - seal.first
-    report.attempt("root", lambda: _check_root(seal, tree))
+    report.attempt("root", lambda: _check_root(work, seal, tree, scanned))
     pending = report.attempt("artifacts", lambda: _check_batch_artifacts(work, seal, found, facts, digests))
     report.attempt("pointers", lambda: _check_pointers(seal, facts))
-    remark = _check_bounds(found, facts)
-    report.passed("time", remark or _time_text(seal, found), warning=remark is not None)
+    _check_revocation(work)
+    remark = _clock_remark(found, facts)
+    text = "; ".join(filter(None, (_bound_text(found), _lower_bound_text(seal, facts), remark)))
+    report.passed("time", text, warning=remark is not None)
     return VerifiedBatch(
         seal=seal,
         seal_txt=texts["proof/seal.txt"],
@@ -271,9 +313,10 @@ def _check_start(work: _Work, seal: Seal) -> tuple[str, tuple[bytes, ...]]:
     return kind, hashes
 
 
-def _check_records(work: _Work, seal: Seal, tree: Frontier, digests: dict[str, str]) -> tuple[str, Facts]:
+def _check_records(work: _Work, seal: Seal, tree: Frontier, digests: dict[str, str]) -> tuple[str, Scanned]:
     before = tree.size
-    digest, facts = scan.scan_records(work.bag, profile.RECORDS, seal.first, tree, work.meter)
+    scanned = scan.scan_records(work.bag, profile.RECORDS, seal.first, tree, work.meter)
+    digest, facts = scanned.sha256, scanned.facts
     digests[profile.RECORDS] = digest
     count = tree.size - before
     if digest != seal.records_sha256:
@@ -285,7 +328,7 @@ def _check_records(work: _Work, seal: Seal, tree: Frontier, digests: dict[str, s
         raise UntrustedError(f"{profile.RECORDS}: changed; which record cannot be told, {profile.LEAVES} changed too")
     if count != seal.end - seal.first:
         raise UntrustedError(f"{count} records where the seal covers {seal.end - seal.first}")
-    return f"{count} records, {seal.first} to {seal.end - 1}, none missing, exactly the sealed bytes", facts
+    return f"{count} records, {seal.first} to {seal.end - 1}, none missing, exactly the sealed bytes", scanned
 
 
 def _locate(work: _Work, seal: Seal) -> None:
@@ -317,9 +360,11 @@ def _next_hash(leaves: Iterator[bytes]) -> bytes | None:
         return None
 
 
-def _check_root(seal: Seal, tree: Frontier) -> tuple[str, None]:
+def _check_root(work: _Work, seal: Seal, tree: Frontier, scanned: Scanned) -> tuple[str, None]:
     if tree.root() != seal.root:
         raise UntrustedError(f"the records do not give the sealed root of the log at {seal.end}")
+    if work.leaves_sha256 != scanned.leaves_sha256:
+        raise UntrustedError(f"{profile.LEAVES}: is not the leaf hashes of the records")
     return f"the log root at {seal.end} is recomputed from the records", None
 
 
@@ -347,11 +392,12 @@ def _check_pointers(seal: Seal, facts: Facts) -> tuple[str, None]:
     return "beacon and clock point to the newest records of their kinds", None
 
 
-def _time_text(seal: Seal, found: SealFindings) -> str:
-    after = "no beacon yet" if seal.beacon is None else f"records after {seal.beacon} are younger than its beacon"
-    limit = _upper_bound([found])
-    before = "no outside upper bound" if limit is None else f"all existed not later than {utc_text(limit)}"
-    return f"{after}; {before}"
+def _lower_bound_text(seal: Seal, facts: Facts) -> str:
+    """What would show the earliest moment: the receipt that the beacon repeats is not in this bundle."""
+    if seal.beacon is None:
+        return "no lower bound: the log has no beacon yet"
+    nonce = f"nonce {facts.nonce}" if facts.nonce is not None else f"the nonce in record {seal.beacon}"
+    return f"not earlier, after record {seal.beacon}, than the platform's receipt with {nonce}: ask the platform for it"
 
 
 # ---------------------------------------------------------------- export
@@ -370,15 +416,23 @@ def _verify_export(work: _Work) -> None:
         report.failed("export", FormatError("the seals cannot be read, or are not all of one gateway"))
         return
     report.origin = origins.pop()
-    report.not_later_than = _upper_bound(findings)
+    _set_upper_bound(report, findings)
     origin, at = report.origin, max(found.at or work.now for found in findings)
-    report.attempt("packaging-signature", lambda: check_packaging(texts, origin, work.credentials, work.trust, at))
+    seqs = sorted(_seq_of(name) for name in work.bag.names if name.startswith(SINGLE))
+    name = f"{gateway_id_of(origin)}_records_{seqs[0]}-{seqs[-1]}_{len(seqs)}" if seqs else ""
+    report.attempt("packaging-signature", lambda: _check_packer(work, name, origin, at))
     digests: dict[str, str] = {}
     facts = report.attempt("records", lambda: _check_single_records(work, seals, suffixes, digests))
     report.attempt("payload", lambda: _check_payload(work, digests))
     if facts is not None:
         report.attempt("artifacts", lambda: _check_artifacts(work, facts, digests))
-        report.passed("time", "each record existed not later than its seal's time stamp or receipt")
+    _check_revocation(work)
+    bounds = [f"records below {seal.end}: {_bound_text(found)}" for seal, found in zip(seals, findings, strict=True)]
+    report.passed("time", "; ".join(bounds))
+
+
+def _seq_of(name: str) -> int:
+    return int(name[len(SINGLE) : -len(".json")])
 
 
 def _is_seal(name: str) -> bool:
@@ -393,10 +447,9 @@ def _check_single_records(
     facts = Facts()
     used: set[int] = set()
     wrong: WrongRecord | None = None
-    names = [name for name in work.bag.names if name.startswith("data/record-")]
-    names.sort(key=lambda name: int(name[len("data/record-") : -len(".json")]))
+    names = sorted((name for name in work.bag.names if name.startswith(SINGLE)), key=_seq_of)
     for name in names:
-        seq = int(name[len("data/record-") : -len(".json")])
+        seq = _seq_of(name)
         leaf = work.bag.read(name)
         work.meter.add(len(leaf))
         digests[name] = sha256(leaf).hexdigest()
@@ -410,11 +463,19 @@ def _check_single_records(
     if facts.problem is not None:
         seq, text = facts.problem
         raise WrongRecord(seq, f"record {seq}: {text}")
+    _check_one_history(seals)
     proofs = sum(name.endswith(".tlog-proof") for name in work.texts)
     if used != {seal.end for seal in seals} or proofs != len(names):
         raise FormatError("a seal or a proof belongs to none of the records")
     work.report.records = len(names)
     return f"{len(names)} records are leaves of the sealed log", facts
+
+
+def _check_one_history(seals: list[Seal]) -> None:
+    """Seals of one log do not overlap, and where two meet they agree on the root between them."""
+    for before, after in pairwise(seals):
+        if after.first < before.end or (after.first == before.end and after.prev_root != before.root):
+            raise UntrustedError(f"the seals at {before.end} and {after.end} are of two histories: the log has forked")
 
 
 def _check_inclusion(work: _Work, seals: list[Seal], seq: int, leaf: bytes) -> int:
@@ -423,7 +484,8 @@ def _check_inclusion(work: _Work, seals: list[Seal], seq: int, leaf: bytes) -> i
     if text is None:
         raise FormatError("its inclusion proof is missing")
     given = proof.parse(text)
-    seal = next((item for item in seals if item.first <= seq < item.end), None)
+    at = bisect_right(seals, seq, key=lambda item: item.end)
+    seal = seals[at] if at < len(seals) and seals[at].first <= seq else None
     if seal is None or given.leaf_index != seq or given.checkpoint != (seal.origin, seal.end, seal.root):
         raise UntrustedError("its proof does not lead to the seal that covers it")
     if not verify_inclusion(leaf_hash(leaf), seq, seal.end, given.path, seal.root):

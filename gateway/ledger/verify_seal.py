@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Final, NamedTuple
 
 from cryptography import x509
 
 from gateway.ledger import cms, profile, stamp, trust
 from gateway.ledger.grammar import FormatError, UntrustedError, gateway_id_of, utc_text
 from gateway.ledger.receipt import Receipt
-from gateway.ledger.report import Report
+from gateway.ledger.report import Report, Voucher
 from gateway.ledger.seal import Seal
 from gateway.ledger.stamp import Token
 from gateway.ledger.trust import Role, Trust
+
+CLOCK_TOLERANCE: Final = timedelta(days=1)
+"""By how much the verifier's own clock may be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,17 @@ class Credentials:
     def read(cls, texts: Mapping[str, bytes]) -> Credentials:
         """From proof/certs/*.pem and proof/crl.pem. Raises FormatError."""
         names = [name for name in texts if name.startswith(profile.CERTS)]
+        if len(names) > trust.CERTIFICATES_MAX:
+            raise FormatError(f"{profile.CERTS}: more than {trust.CERTIFICATES_MAX} certificates")
         crls = trust.load_crls(texts[profile.CRL]) if profile.CRL in texts else ()
         return cls(tuple(trust.load_certificate(texts[name]) for name in names), tuple(crls))
+
+
+class Bound(NamedTuple):
+    """Not later than `moment`, as `voucher` says."""
+
+    moment: datetime
+    voucher: Voucher
 
 
 @dataclass(slots=True)
@@ -44,6 +57,8 @@ class SealFindings:
     """Artifacts that the receipt names: size by sha256."""
     at: datetime | None = None
     """Time at which certificates are judged."""
+    bound: Bound | None = None
+    """The earliest moment by which the seal is known to have existed."""
 
 
 def check_seal(
@@ -65,12 +80,16 @@ def check_seal(
         report.passed(f"stamp{tail}", "not stamped: no time-stamping authority vouches for the time", warning=True)
     else:
         found.token = report.attempt(f"stamp{tail}", lambda: _check_token(tsr, p7s, trusted, credentials))
-    _check_receipt(report, found, texts, suffix, credentials, trusted)
+    received = _check_receipt(report, found, texts, suffix, credentials, trusted, now)
+    bounds, moments = [], []
     if found.token is not None:
-        found.at = found.token.gen_time
-    else:
-        found.at = found.receipt.received_utc if found.receipt is not None else now
-    at = found.at
+        bounds.append(Bound(found.token.not_later_than, "time stamp"))
+        moments.append(found.token.gen_time)
+    if received is not None:
+        bounds.append(Bound(received, "platform"))
+        moments.append(received)
+    found.bound = min(bounds, key=lambda item: item.moment, default=None)  # a tie: the time stamp
+    found.at = at = min(moments, default=now)
     report.attempt(
         f"seal-signature{tail}",
         lambda: _check_signature(found.seal, texts[name], p7s, credentials, trusted, at),
@@ -145,12 +164,16 @@ def _check_receipt(
     suffix: str,
     credentials: Credentials,
     trusted: Trust,
-) -> None:
+    now: datetime,
+) -> datetime | None:
+    """Adds the line of the receipt; returns its receiving time, where that is to be believed."""
     name, tail = f"proof/receipt{suffix}", suffix.replace("-", " ")
     present = [item for item in (f"{name}.txt", f"{name}.txt.p7s", f"{name}-artifacts.txt") if item in texts]
     if not present:
         report.passed(f"receipt{tail}", "not receipted: the platform has not confirmed this batch", warning=True)
-        return
+        return None
+
+    remarks: list[str] = []
 
     def step() -> tuple[str, tuple[Receipt, dict[str, int]]]:
         if len(present) != 3:
@@ -162,15 +185,39 @@ def _check_receipt(
         if found.seal is None:
             raise FormatError("receipt: signed, but the seal that it is for cannot be read")
         receipt.check_seal(found.seal, texts[f"proof/seal{suffix}.txt"])
+        remarks.extend(_doubts(receipt, texts[f"{name}.txt.p7s"], credentials, trusted, now))
         text = (
             f"received by the platform {utc_text(receipt.received_utc)}, "
             f"{receipt.artifacts_held} of {receipt.artifacts_total} artifacts held"
         )
-        return text, (receipt, held)
+        return "; ".join([text, *remarks]), (receipt, held)
 
     result = report.attempt(f"receipt{tail}", step)
-    if result is not None:
-        found.receipt, found.held = result
+    if result is None:
+        return None
+    found.receipt, found.held = result
+    if not remarks:
+        return found.receipt.received_utc
+    report.checks[-1] = replace(report.checks[-1], warning=True)
+    return None
+
+
+def _doubts(receipt: Receipt, p7s: bytes, credentials: Credentials, trusted: Trust, now: datetime) -> list[str]:
+    """Why the date of a receipt, which only its own signer vouches for, is not to be believed; mostly empty."""
+    signer = cms.signer_of(p7s)
+    issuer = trusted.check_signer(
+        signer,
+        Role.RECEIPT,
+        receipt.received_utc,
+        offered=credentials.certificates,
+        crls=credentials.crls,
+    )
+    since = trusted.revoked_since(signer, issuer, credentials.crls)
+    if since is not None:
+        return [f"its date is not relied upon: the platform's certificate was revoked {utc_text(since)}"]
+    if receipt.received_utc > now + CLOCK_TOLERANCE:
+        return ["its date is not relied upon: it is in the future; check the date of this computer"]
+    return []
 
 
 def verify_receipt(

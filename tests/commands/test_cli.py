@@ -17,6 +17,7 @@ from gateway.commands import output, status_view
 from gateway.core import errors
 from tests.api.box import Box
 from tests.conftest import ROOT
+from tests.ledger.bureau import SEALED, Bureau
 
 VECTORS = ROOT / "tests" / "vectors" / "ledger"
 TRUST = ["--ca", str(VECTORS / "ca.pem"), "--tsa-ca", str(VECTORS / "tsa-ca.pem")]
@@ -64,6 +65,22 @@ def test_check_reports_every_mistake_with_its_line(tmp_path: Path) -> None:
     plain = run("check", config)
     assert plain.exit_code == output.CONFIG
     assert len(plain.stderr.splitlines()) == len(problems)
+
+
+def test_check_reads_the_files_as_the_daemon_would(tmp_path: Path) -> None:
+    config = tmp_path / "fieldgate.toml"
+    run("init", "--id", "gw-0001.yuhang", "--config", config, "--dir", tmp_path / "state")
+    keys = tmp_path / "state" / "keys"
+    (keys / "ca.pem").write_text("junk")
+    (keys / "platform.token").write_text("two words")
+    (keys / "fieldgate.gateway.key").chmod(0o644)
+    (tmp_path / "broken.toml").write_text("nothing = 1\n")
+    source = '[[source]]\ntype = "station-folder"\nname = "s1"\npath = "/nowhere"\nprofile = "broken.toml"\n'
+    config.write_text(config.read_text() + source)
+    checked = run("check", config)
+    assert checked.exit_code == output.CONFIG
+    for name in ("ca.pem", "platform.token", "fieldgate.gateway.key", "broken.toml"):
+        assert any(str(name) in line for line in checked.stderr.splitlines()), name
 
 
 def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
@@ -126,6 +143,37 @@ def test_verify_by_fingerprint_and_with_a_bad_one() -> None:
     words = ["--ca-sha256", prints[0], "--ca-sha256", prints[1]]
     assert run("verify", VECTORS / "batch.tar", *words).exit_code == 0
     assert run("verify", VECTORS / "batch.tar", "--ca-sha256", "00").exit_code == 1
+
+
+def test_a_bundle_is_no_authority_even_with_certificates_inside() -> None:
+    """PEM is found inside a tar: given as --ca the bundle would vouch for itself."""
+    result = run("verify", VECTORS / "batch.tar", "--ca", VECTORS / "batch.tar")
+    assert result.exit_code == 1
+    assert "batch.tar: certificate: not a PEM text file" in result.stderr
+
+
+def test_verify_says_whose_word_the_time_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = json.loads(run("verify", VECTORS / "batch.tar", *TRUST, "--json").stdout)
+    assert report["vouched_by"] == "platform"
+    assert report["not_later_than"] == "2024-11-21T22:29:10Z"
+    assert report["conclusion"].endswith("by the platform's receipt")
+    monkeypatch.setenv("FIELDGATE_LANG", "zh")
+    assert run("verify", VECTORS / "batch.tar", *TRUST).stdout.splitlines()[-1].endswith("（时间依据：平台回执）")
+
+
+def test_verify_takes_the_revocation_list_of_today(tmp_path: Path) -> None:
+    bureau = Bureau.make()
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(bureau.crl())
+    assert run("verify", VECTORS / "batch.tar", *TRUST, "--crl", crl).exit_code == 0
+    crl.write_bytes(bureau.crl([(bureau.gateway, SEALED)]))
+    result = run("verify", VECTORS / "batch.tar", *TRUST, "--crl", crl)
+    assert result.exit_code == 1
+    assert "revoked since 2024-11-21T22:28:10Z" in result.stdout
+    crl.write_bytes(b"x")
+    wrong = run("verify", VECTORS / "batch.tar", *TRUST, "--crl", crl)
+    assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (1, 1)
+    assert "crl.pem: CRL" in wrong.stderr
 
 
 def test_the_recipe_is_a_script_for_both_kinds() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 import json
 import unicodedata
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -62,6 +64,30 @@ def test_a_leaf_gives_everything_back(draft: Draft, instant: Instant, seq: int, 
         view = read_leaf(leaf)
         assert (view.seq, view.kind, int(view.utc_ns)) == (seq, draft.kind, instant.utc_ns)
         assert [item.sha256 for item in view.artifacts] == [item.sha256 for item in draft.artifacts]
+
+
+@given(DRAFT, INSTANT, SIZE, st.binary(min_size=16, max_size=16))
+def test_a_leaf_is_the_canonical_encoding_of_the_whole_object(
+    draft: Draft, instant: Instant, seq: int, salt: bytes
+) -> None:
+    whole = {
+        "v": 1,
+        "seq": seq,
+        "kind": draft.kind,
+        "source": draft.source,
+        "device": draft.device,
+        "salt": salt.hex(),
+        "boot": instant.boot,
+        "epoch": instant.epoch,
+        "mono_ns": str(instant.mono_ns),
+        "utc_ns": str(instant.utc_ns),
+        "device_time": draft.device_time and asdict(draft.device_time),
+        "profile": draft.profile and asdict(draft.profile),
+        "data": draft.data,
+        "raw": None if draft.raw is None else base64.b64encode(draft.raw).decode(),
+        "artifacts": [asdict(item) for item in draft.artifacts],
+    }
+    assert encode_leaf(draft, instant, seq, salt) == canonical.encode(whole)
 
 
 SAMPLE = json.loads(encode_leaf(Draft("alarm", "gateway", "", {"code": "x"}), Instant("a" * 32, 1, 2, 3), 4, b"s" * 16))
@@ -128,6 +154,10 @@ def test_arbitrary_bytes_raise_nothing_but_value_errors(content: bytes) -> None:
         (Draft("k", "s", "d", {"x": 1.5}), "data.x"),
         (Draft("k", "s", "e\u0301", {}), "device"),
         (Draft("k", "s", "d", {}, artifacts=(Artifact("a", 2**53, "", "", ""),)), r"artifacts\[0\]"),
+        (Draft("e\u0301", "s", "d", {}), "kind"),
+        (Draft("k", "\ud800", "d", {}), "source"),
+        (Draft("k", "s", "d", {}, profile=ProfileRef("e\u0301", "")), "profile.id"),
+        (Draft("k", "s", "d", {}, device_time=DeviceTime("", "e\u0301", "")), "device_time.zone"),
     ],
 )
 def test_a_draft_outside_the_profile_is_refused_before_it_is_stored(draft: Draft, place: str) -> None:

@@ -25,7 +25,7 @@ from tests.ledger.bureau import GATEWAY_ID, NOW, SEALED, VALID_TO, Bureau, Ident
 
 ALL_CHECKS = [
     "structure", "packaging", "seal", "stamp", "receipt", "seal-signature", "packaging-signature", "log-start",
-    "records", "payload", "root", "artifacts", "pointers", "time",
+    "records", "payload", "root", "artifacts", "pointers", "revocation", "time",
 ]  # fmt: skip
 
 
