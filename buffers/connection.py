@@ -53,7 +53,7 @@ def store_error(error: sqlite3.Error) -> FieldgateError:
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     primary = code & 0xFF
     if primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
-        return StoreFull("no room on the disk of the store; free some, or let receipted artifacts expire")
+        return StoreFull("no room on the disk of storage.state_dir; free some, or let receipted artifacts expire")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return IntegrityError(
             f"store.db is damaged ({error}); stop, keep a copy of the state folder, and restore it or enrol the "

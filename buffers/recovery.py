@@ -29,7 +29,7 @@ def check(conn: Connection) -> None:
     for table in SMALL_TABLES:
         answer = one(conn, f"PRAGMA quick_check('{table}')")
         if answer != "ok":
-            _stop(f"table {table}: {answer}")
+            _stop(f"table {table}: {' '.join(str(answer).split())}")  # SQLite answers in several lines
     tail = read_tail(conn)
     _check_frontier(tail)
     _check_last_batch(conn, tail)
@@ -70,7 +70,7 @@ def _check_last_batch(conn: Connection, tail: Tail) -> None:
     if frontier.root() != prev_root:
         _stop(f"batch {n}: its frontier at {first} does not give its prev root")
     if first < expired_below(conn):
-        return
+        _stop(f"batch {n}: its records from {first} count as expired; the newest batch never expires")
     flat = sha256()
     for leaf in iter_leaves(conn, first, end):
         flat.update(leaf + b"\n")

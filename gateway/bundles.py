@@ -161,6 +161,9 @@ class StoreBundles:
                 if path is not None:
                     load(found[-1])
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and path != self._ca_file:
+                    found.append(b"")  # the platform gave none at enrolment
+                    continue
                 raise TransientError(f"{path}: cannot be read: {error.strerror}") from None
             except FormatError as error:
                 raise TransientError(f"{path}: {error}") from None

@@ -311,7 +311,16 @@ def _check_listener(api: ApiConfig, note: Note) -> None:
 def _check_sources(config: Config, known_profiles: KnownProfiles | None, note: Note) -> None:
     known = None if known_profiles is None else known_profiles(config.profile_dirs)
     names: dict[str, int] = {}
+    folders: dict[str, str] = {}
     for index, source in enumerate(config.source):
+        if isinstance(source, StationFolderConfig) and source.path:
+            if source.path in folders:
+                text = f"the source {folders[source.path]!r} reads it already: every file would be recorded twice"
+                note(("source", index, "path"), text)
+            elif own := next((own for own in _own_folders(config) if _overlap(source.path, own)), None):
+                text = f"holds, or lies in, {own}: the gateway would take its own files as evidence, for ever"
+                note(("source", index, "path"), text)
+            folders.setdefault(source.path, source.name)
         if source.name == "gateway":
             note(("source", index, "name"), "'gateway' names the gateway itself in records; choose another")
         elif source.name != "placeholder" and source.name in names:
@@ -328,6 +337,16 @@ def _check_sources(config: Config, known_profiles: KnownProfiles | None, note: N
             near = get_close_matches(source.profile, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             note(("source", index, "profile"), f"no profile {source.profile!r}; {hint}")
+
+
+def _own_folders(config: Config) -> tuple[str, ...]:
+    return (config.storage.state_dir, config.storage.spool_dir)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one folder is the other, or lies in it. Both are absolute and normal."""
+    first, second = (os.path.join(path, "") for path in (one, other))  # noqa: PTH118  text, and "/" stays "/"
+    return first.startswith(second) or second.startswith(first)
 
 
 # -------------------------------------------------------------------------------------------- warnings

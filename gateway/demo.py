@@ -326,7 +326,10 @@ def main(*, for_s: float | None, station: Path | None, as_json: bool) -> int:
             sys.stdout.write(json.dumps(result) + "\n")
         else:
             demo.tell(_summary(result, good), _summary(result, good))
-        if not good:
+        if station is not None and not result["artifacts"]:
+            text = "no file in it was registered: is it empty, unreadable, or still being written?"
+            sys.stderr.write(f"fieldgate: {station}: {text}\n")
+        elif not good:
             _show_log(folder / "gateway.log")
     return 0 if good else 1
 
@@ -398,8 +401,12 @@ def _hash_folder(folder: Path) -> list[Written]:
     found = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            try:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                sys.stderr.write(f"fieldgate: {str(path)!r}: {error.strerror}; left out, the gateway records a gap\n")
+                continue
             found.append(Written(str(path), digest, path.stat().st_size))
     return found
 

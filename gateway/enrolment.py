@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Final, Protocol
@@ -77,6 +78,28 @@ def keep_all(config: Config, given: Given) -> list[Path]:
             keep(files[key], content, mode)
             written.append(files[key])
     return written
+
+
+class FilesAtStart:
+    """The files of enrolment that a gateway reads at start only, to notice that it runs on older ones."""
+
+    def __init__(self, config: Config) -> None:
+        keys = config.keys
+        named = (keys.certificate_file, keys.ca_file, config.uplink.receipt_ca_file, config.time.tsa_ca_file)
+        self._read = {name: _digest(name) for name in named if name}
+
+    def changed(self) -> list[str]:
+        """Those that hold something else now."""
+        now = {name: _digest(name) for name in self._read}
+        return [name for name, digest in now.items() if digest and digest != self._read[name]]
+
+
+def _digest(name: str) -> str:
+    """ "" where there is no such file."""
+    try:
+        return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def keep(path: Path, content: bytes, mode: int) -> None:

@@ -17,12 +17,14 @@ from typing import Any, Final, Literal, Protocol
 
 from gateway import keys, log, metrics
 from gateway.config import Config
-from gateway.core.alarms import Alarms
+from gateway.core.alarms import Alarm, Alarms
 from gateway.core.errors import StoreFull
 from gateway.core.instant import Instant
 from gateway.core.ports import Backlog, Clock, Outbox, SealStore, SourceStatus, UplinkStatus
 
 POLL_S: Final = 15.0
+REMIND_NS: Final = 3600 * 10**9
+"""A problem that stays has a log line when it begins, one each hour, and one when it is over."""
 UNSYNCHRONISED_S: Final = 300
 BACKLOG_RAISE_S: Final = 24 * 3600
 BACKLOG_CLEAR_S: Final = 3600
@@ -87,6 +89,10 @@ class Facts:
     uplink: UplinkStatus | None = None
     loops: tuple[tuple[str, str], ...] = ()
     """(name, error) of supervised loops that are not running."""
+    alarms: tuple[Alarm, ...] = ()
+    """All that are open, whoever raised them."""
+    changed: tuple[str, ...] = ()
+    """Files that are read at start only and were changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +112,16 @@ class Finding:
 def judge(facts: Facts, config: Config, is_open: Callable[[str, str], bool]) -> list[Finding]:
     """The findings that hold now. `is_open(code, subject)` says whether one of them held before: it then ends at the
     lower edge of its threshold."""
-    return [
+    found = [
         *_judge_disk(facts, config, is_open),
         *_judge_sealing(facts, config),
         *_judge_delivery(facts, is_open),
         *_judge_certificates(facts),
         *_judge_clock(facts),
         *_judge_parts(facts),
+        *_judge_uplink(facts),
     ]
+    return [*found, *_judge_alarms(facts, found)]
 
 
 IsOpen = Callable[[str, str], bool]
@@ -197,23 +205,60 @@ def _judge_clock(facts: Facts) -> list[Finding]:
     return [Finding("clock.unsynchronised", "", "info", text, to_do)]
 
 
+_SOURCE_TO_DO: Final[Mapping[str, str]] = {
+    "down": "check the device and its link; it is tried again by itself",
+    "degraded": "see the reason; what is not taken stays at the station and is tried again",
+    "disabled": "correct its configuration, then restart the gateway",
+}
+
+
 def _judge_parts(facts: Facts) -> list[Finding]:
     found = []
     for source in facts.sources:
         if source.state in {"down", "degraded", "disabled"}:
             level: Level = "failing" if source.state == "disabled" else "degraded"
             text = f"source {source.name} is {source.state}: {source.reason or 'no reason known'}"
-            to_do = "correct its configuration" if source.state == "disabled" else "check the device and its link"
+            to_do = _SOURCE_TO_DO[source.state]
             found.append(Finding("source." + source.state, source.name, level, text, to_do, alarm=False))
     for name, error in facts.loops:
         text = f"the part {name} has failed and is being started again: {error}"
         found.append(Finding("part.failed", name, "degraded", text, "see the log; report it if it stays", alarm=False))
+    for name in facts.changed:
+        text = f"{name} was changed after the gateway started, which goes on with what it has read"
+        to_do = "restart the gateway: systemctl restart fieldgate"
+        found.append(Finding("restart.needed", name, "info", text, to_do, alarm=False))
+    return found
+
+
+def _judge_uplink(facts: Facts) -> list[Finding]:
+    found = []
     uplink = facts.uplink
     if uplink is not None and uplink.state in {"refused", "waiting", "unreachable"}:
         text = f"uplink {uplink.state}: {uplink.reason or 'no reason known'}"
-        level = "info" if uplink.state == "unreachable" else "degraded"
-        to_do = "check the link" if uplink.state == "unreachable" else "ask the operator of the platform"
+        level: Level = "info" if uplink.state == "unreachable" else "degraded"
+        to_do = (
+            "see the reason, check the link and the platform; what waits is sent once they work"
+            if uplink.state == "unreachable"
+            else "ask the operator of the platform"
+        )
         found.append(Finding("uplink." + uplink.state, "", level, text, to_do, alarm=False))
+    waiting = facts.backlog is not None and facts.backlog.unstamped
+    if uplink is not None and waiting and uplink.stamping_state in {"refused", "unreachable"}:
+        text = f"seals wait for their time stamp: {uplink.stamping_reason or 'no reason known'}"
+        to_do = "check time.tsa_url and time.tsa_ca_file; the seals are valid without, but not bound in time"
+        found.append(Finding("stamping." + uplink.stamping_state, "", "info", text, to_do, alarm=False))
+    return found
+
+
+def _judge_alarms(facts: Facts, others: Sequence[Finding]) -> list[Finding]:
+    """What other parts have raised and not cleared, unless a finding says the same already."""
+    found = []
+    for alarm in facts.alarms:
+        if alarm.code not in OWN_CODES and not any(alarm.text in finding.text for finding in others):
+            about = f" {alarm.subject}" if alarm.subject else ""
+            text = f"{alarm.code}{about}: {alarm.text}"
+            to_do = "see the reason; the alarm ends by itself when it no longer holds"
+            found.append(Finding(alarm.code, alarm.subject, "degraded", text, to_do, alarm=False))
     return found
 
 
@@ -270,12 +315,16 @@ class Health:
     certificates: Callable[[], Mapping[str, bytes]] = dict
     """Name -> PEM of the certificates whose end matters."""
     loops: Callable[[], Sequence[tuple[str, str]]] = tuple
+    changed: Callable[[], Sequence[str]] = tuple
+    config_sha256: str = ""
     disk: Callable[[Path], tuple[int, int]] = _disk
     """(free, total) bytes of the disk of a folder."""
     _unsealed: _Watched = field(default_factory=_Watched)
     _undelivered: _Watched = field(default_factory=_Watched)
     _unstamped: _Watched = field(default_factory=_Watched)
     _unsynchronised: _Watched = field(default_factory=_Watched)
+    _told: dict[tuple[str, str], int] = field(default_factory=dict)
+    """When a problem was last logged, by this process's own watch."""
 
     def facts(self) -> Facts:
         """Ask every part."""
@@ -307,6 +356,8 @@ class Health:
             sources=tuple(self.sources()),
             uplink=self.uplink,
             loops=tuple(self.loops()),
+            alarms=tuple(self.alarms.open()),
+            changed=tuple(self.changed()),
         )
 
     def _disks(self) -> tuple[Disk, ...]:
@@ -353,6 +404,7 @@ class Health:
                 {"name": item.name, "not_after_utc_ns": str(item.not_after_ns)} for item in facts.certificates
             ],
             "alarms": [asdict(alarm) for alarm in self.alarms.open()],
+            "config_sha256": self.config_sha256,
             "parts_failed": [{"name": name, "error": error} for name, error in facts.loops],
         }
 
@@ -376,12 +428,25 @@ class Health:
         own_log = log.get("health")
         while True:
             try:
-                for finding in await self.look():
-                    own_log.info("problem", key=finding.code + finding.subject, **_problem(finding))
+                self._tell(await self.look())
             except StoreFull as full:
                 own_log.warning("alarms_not_stored", reason=str(full))
             tick()
             await asyncio.sleep(poll_s)
+
+    def _tell(self, findings: Sequence[Finding]) -> None:
+        """Log what has begun and what is over, and remind of what stays."""
+        own_log, mono_ns = log.get("health"), self.clock.now().mono_ns
+        holding = {(finding.code, finding.subject): finding for finding in findings}
+        for (code, subject), finding in holding.items():
+            told_ns = self._told.get((code, subject))
+            if told_ns is None or mono_ns - told_ns >= REMIND_NS:
+                self._told[code, subject] = mono_ns
+                say = {"info": own_log.info, "degraded": own_log.warning, "failing": own_log.error}[finding.level]
+                say("problem", key=code + subject, code=code, subject=subject, text=finding.text, to_do=finding.to_do)
+        for code, subject in self._told.keys() - holding.keys():
+            del self._told[code, subject]
+            own_log.info("problem_over", key=code + subject, code=code, subject=subject)
 
 
 OWN_CODES: Final = frozenset(

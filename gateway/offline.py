@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,16 +15,56 @@ from buffers.db import Database
 from buffers.queries import Queries
 from firmware_profiles import loader
 from gateway import config as configuration
-from gateway.app import NotEnrolled, load_signer
+from gateway.app import NotEnrolled, load_signer, load_trust
 from gateway.bundles import StoreBundles
-from gateway.config import Config
-from gateway.core.errors import ProtocolMisuse, RejectedError
+from gateway.config import Config, SourceConfig, StationHttpConfig
+from gateway.core.errors import ConfigError, Problem, ProfileError, ProtocolMisuse, RejectedError
 from gateway.core.ports import BatchRow, ByteSource, SpoolWriter
 
 
 def load_config(config_file: Path) -> Config:
     """Read a configuration, with the ids of all profiles known. Raises ConfigError with every problem."""
     return configuration.load(config_file, lambda dirs: {row.id for row in loader.list_profiles(dirs)})
+
+
+def check_files(config: Config) -> None:
+    """Read what the configuration names as the daemon would: keys, certificates, tokens, profiles. What is missing or
+    not for our eyes is left out (config.file_warnings tells of it). Raises ConfigError with every problem."""
+    from gateway.api import serve
+    from uplink import credentials
+
+    keys, uplink, api = config.keys, config.uplink, config.api
+    tls = (uplink.ca_file, *((keys.certificate_file, keys.key_file) if uplink.client_certificate else ()))
+    checks: list[tuple[tuple[str, ...], Callable[[], object]]] = [
+        ((keys.key_file,), lambda: load_signer(config)),
+        ((), lambda: load_trust(config)),
+        (tls, lambda: uplink.url and credentials.tls_of(config)),
+        ((uplink.token_file,), lambda: credentials.read_token(uplink.token_file, "uplink.token_file")),
+        ((api.certificate_file, api.key_file, api.client_ca_file), lambda: api.listen and serve.tls_context(api)),
+        ((api.token_file,), lambda: api.token_file and serve.read_token(api.token_file)),
+    ]
+    problems: list[Problem] = []
+    for files, check in checks:
+        if not all(os.access(name, os.R_OK) for name in files if name):
+            continue
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    for source in config.source:
+        problems += _profile_problems(source, config.profile_dirs)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _profile_problems(source: SourceConfig, folders: Sequence[str]) -> list[Problem]:
+    try:
+        loaded = loader.load(source.profile, folders)
+    except ProfileError as error:
+        return error.problems
+    if isinstance(source, StationHttpConfig) and loaded.profile.listing is None:
+        return [Problem(str(loaded.path), 0, "listing", f"missing; the station-http source {source.name} needs it")]
+    return []
 
 
 class _NoCache:

@@ -5,7 +5,8 @@ What a loop raises decides what happens (core.errors):
 
     IntegrityError, ForkError    everything stops, exit 70: evidence disagrees with itself, nothing repairs that
     DiskError                    everything stops, exit 74: only a new start knows what the disk holds
-    ConfigError                  everything stops, exit 78
+    ConfigError                  everything stops, exit 78; from a loop that has run, once all are ready (a file was
+                                 changed under it), it is tried again instead
     RejectedError                this loop ends for good, e.g. a source whose profile is unusable
     anything else                this loop is started again, after 1, 2, 4 … 60 s; the others do not notice
 
@@ -22,7 +23,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from gateway import log, metrics
-from gateway.core.errors import ConfigError, DiskError, IntegrityError, ProtocolMisuse, RejectedError
+from gateway.core.errors import (
+    ConfigError,
+    DiskError,
+    FieldgateError,
+    IntegrityError,
+    ProtocolMisuse,
+    RejectedError,
+    StoreFull,
+)
 from gateway.notify import notify, watchdog_interval_s
 
 EXIT_OK: Final = 0
@@ -149,7 +158,7 @@ class Supervisor:
                 self._log.info("loop_ended", key=loop.name, loop=loop.name)
                 return
             except Exception as error:
-                if not self._survives(loop.name, error):
+                if not self._survives(loop.name, error, has_run=self._ready and loop.started):
                     loop.state, loop.error = "ended", one_line(error)
                     return
                 if running.time() - began_s > STEADY_S:
@@ -166,10 +175,12 @@ class Supervisor:
         except Exception as error:
             self._survives(name, error)
 
-    def _survives(self, name: str, error: Exception) -> bool:
+    def _survives(self, name: str, error: Exception, *, has_run: bool = False) -> bool:
         """Log an error and act on its class: True where the loop is to be started again."""
         causes = list(_leaves(error))
         for fatal, code in FATAL:
+            if fatal is ConfigError and has_run:
+                continue  # taking evidence does not end because a file of the uplink's was changed
             if found := next((cause for cause in causes if isinstance(cause, fatal)), None):
                 self._log.critical("stopping_for_good", loop=name, error=one_line(found))
                 self.stop(f"{name}: {one_line(found)}", code)
@@ -177,7 +188,8 @@ class Supervisor:
         if all(isinstance(cause, RejectedError) for cause in causes):
             self._log.error("loop_disabled", key=name, loop=name, error=one_line(error))
             return False
-        self._log.error("loop_failed", key=name, loop=name, error=one_line(error), exc_info=error)
+        ours = all(isinstance(cause, FieldgateError) for cause in causes)  # it says all; foreign ones need a traceback
+        self._log.error("loop_failed", key=name, loop=name, error=one_line(error), exc_info=None if ours else error)
         return True
 
     def _tick(self, loop: Loop) -> None:
@@ -221,6 +233,9 @@ class Supervisor:
         try:
             async with asyncio.timeout(self._stop_limit_s):
                 await self._at_stop()
+        except StoreFull as full:
+            self._log.error("stop_not_recorded", error=one_line(full))
+            self.exit_code = EXIT_DISK
         except Exception as error:
             self._survives("stop", error)
             self.exit_code = self.exit_code or 1

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-# Obeys three files in its own folder: "fail" (a message), "slow" (seconds), and writes "calls".
+# Obeys two files in its own folder, "fail" (a message) and "hold" (waits until it is gone), and writes "calls".
 STAND_IN_UV = """\
 #!{python}
 import pathlib, subprocess, sys, time
@@ -32,8 +32,8 @@ with open(here / "calls", "a") as calls:
     calls.write(" ".join(words) + "\\n")
 if words[0] == "venv":
     (here / "started").touch()
-    if (here / "slow").exists():
-        time.sleep(float((here / "slow").read_text()))
+    while (here / "hold").exists():
+        time.sleep(0.01)
     sys.exit(subprocess.call([sys.executable, "-m", "venv", "--without-pip", words[-1]]))
 if (here / "fail").exists():
     sys.exit((here / "fail").read_text())
@@ -107,11 +107,9 @@ class Project:
         return (self.tools / "calls").read_text().splitlines()
 
     def wait_for(self, path: Path) -> None:
-        for _ in range(1000):
-            if path.exists():
-                return
+        """Until another process has made it; the test's own time limit is the only one."""
+        while not path.exists():
             time.sleep(0.01)
-        pytest.fail(f"{path} did not appear")
 
 
 @pytest.fixture
@@ -141,6 +139,16 @@ def test_words(project: Project) -> None:
     assert project.run("test", "-k", "name")[:2] == (0, "pytest ['-k', 'name']\n")
     assert project.run("bench", "copy")[:2] == (0, "bench ['copy']\n")
     assert project.run("demo")[:2] == (0, "fieldgate ['demo']\n")
+
+
+@pytest.mark.parametrize(("slow", "rest"), [(0, 0), (1, 0), (0, 1), (5, 2)])
+def test_all_tests_run_in_two_halves_and_each_can_fail(project: Project, slow: int, rest: int) -> None:
+    (project.root / "pytest.py").write_text(
+        f"import sys; print('pytest', sys.argv[1:]); sys.exit({slow} if sys.argv[-1] == 'slow' else {rest})"
+    )
+    status, out, _ = project.run("test")
+    assert status == (rest or slow)
+    assert out == "pytest ['-m', 'not slow']\npytest ['-m', 'slow']\n"
 
 
 def test_usage_needs_no_environment(project: Project) -> None:
@@ -201,7 +209,7 @@ def test_broken_pyproject_gets_one_line(project: Project) -> None:
 
 def test_environment_in_use_is_not_deleted(project: Project) -> None:
     (project.root / "pytest.py").write_text("import pathlib, time; pathlib.Path('runs').touch(); time.sleep(60)")
-    running = project.start("test")
+    running = project.start("test", "-x")
     project.wait_for(project.root / "runs")
     (old,) = project.environments()
     (project.root / "requirements-dev.lock").write_text("# changed\n")
@@ -236,27 +244,30 @@ def test_half_made_environment_is_made_again(project: Project) -> None:
 
 
 def test_two_at_once(project: Project) -> None:
-    (project.tools / "slow").write_text("0.5")
+    (project.tools / "hold").touch()
     first = project.start("demo")
     project.wait_for(project.tools / "started")
     second = project.start("demo")
+    assert second.stderr is not None
+    assert second.stderr.readline() == "dev: waiting for another ./dev that is setting up\n"
+    (project.tools / "hold").unlink()
     outputs = [process.communicate(timeout=50) for process in (first, second)]
     assert [out for out, _ in outputs] == ["fieldgate ['demo']\n"] * 2
-    assert outputs[1][1] == "dev: waiting for another ./dev that is setting up\n"
+    assert outputs[1][1] == ""
     assert len([call for call in project.calls() if call.startswith("venv")]) == 1
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_set_up(project: Project, number: signal.Signals, expected: int) -> None:
-    (project.tools / "slow").write_text("30")
+    (project.tools / "hold").touch()
     process = project.start("demo")
     project.wait_for(project.tools / "started")
     os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=50)
     assert (process.returncode, out) == (expected, "")
     assert "Traceback" not in err
     assert not project.environments()
-    (project.tools / "slow").unlink()
+    (project.tools / "hold").unlink()
     assert project.run("demo")[0] == 0
 
 

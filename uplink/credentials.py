@@ -42,6 +42,31 @@ def tls_of_authority(config: Config) -> ssl.SSLContext:
     return context
 
 
+class CredentialFiles:
+    """The files behind `tls_of` and `read_token`, to notice that enrolment has replaced one."""
+
+    def __init__(self, config: Config) -> None:
+        uplink = config.uplink
+        certificate_file = config.keys.certificate_file if uplink.client_certificate else ""
+        self._files = [name for name in (uplink.ca_file, uplink.token_file, certificate_file) if name]
+        self._seen = self._versions()
+
+    def renewed(self) -> bool:
+        """Whether a file is another than when this was made. One that is gone is not: what was read goes on."""
+        return any(now is not None and now != seen for now, seen in zip(self._versions(), self._seen, strict=True))
+
+    def _versions(self) -> list[tuple[int, int, int] | None]:
+        return [_version(name) for name in self._files]
+
+
+def _version(name: str) -> tuple[int, int, int] | None:
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def read_token(file: str, key: str) -> str:
     """The bearer token in `file`: one line of visible ASCII; "" where no file is configured. Raises ConfigError."""
     if not file:

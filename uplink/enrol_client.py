@@ -21,6 +21,8 @@ from uplink.https_client import HttpsLink, expect, tls_context
 
 TIMEOUT_S: Final = 30.0
 TOKEN_MAX: Final = 4096
+_TELL_WHAT_TO_DO: Final = ("enrolment-refused", "revoked", "other-key")
+"""Problem types of the platform whose detail needs no hint of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,13 @@ async def enrol(
     try:
         body = expect(answer, 201, "enrolment").body
     except Unavailable as error:
+        told = answers.problem_of(answer.body).type.endswith(_TELL_WHAT_TO_DO)
         if error.denied:
-            raise Refused(
-                f"enrolment of {gateway_id} refused: {_detail(answer.body)}; ask its operator for a new token"
-            ) from None
+            hint = "" if told else "; ask its operator for a new token"
+            raise Refused(f"enrolment of {gateway_id} refused: {_detail(answer.body)}{hint}") from None
         if answer.status == 409:
-            raise Refused(
-                f"enrolment of {gateway_id} refused: {_detail(answer.body)}; the id is enrolled with another key"
-            ) from None
+            hint = "" if told else "; the id is enrolled with another key"
+            raise Refused(f"enrolment of {gateway_id} refused: {_detail(answer.body)}{hint}") from None
         raise
     except Conflict as error:
         raise Refused(str(error)) from None

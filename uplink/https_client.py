@@ -122,6 +122,11 @@ class HttpsLink:
             reason = f"no whole answer within {limit_s:g} s"
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError) as error:
             reason = self._reason(error)
+        except AttributeError as error:
+            # httpcore takes the socket of a connection that the other side has reset already: None
+            if error.obj is not None:
+                raise
+            reason = "connection broken while it was opened"
         raise Unavailable(Failure("link", f"{what}: {self._peer} {self.base.host}: {reason}"))
 
     async def _body(self, response: httpx.Response, what: str, body_max_bytes: int) -> bytes:

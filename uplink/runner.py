@@ -15,7 +15,7 @@ from gateway.ledger.grammar import EvidenceError
 from gateway.ledger.trust import Trust
 from uplink import notices as codes
 from uplink.answers import Refused, Unavailable, foreign
-from uplink.credentials import read_token, tls_of, tls_of_authority
+from uplink.credentials import CredentialFiles, read_token, tls_of, tls_of_authority
 from uplink.delivery import Delivery
 from uplink.https_client import HttpsLink, PlatformClient
 from uplink.loop import TICK_S, Uplink, UplinkParts, attend, gravest
@@ -39,28 +39,38 @@ async def run_uplink(
     fraction: Callable[[], float],
     status: UplinkStatus,
 ) -> None:
-    """Deliver until `stop`. Returns at once where no platform is configured.
+    """Deliver until `stop`. Returns at once where no platform is configured. Where enrolment brings another token or
+    certificate, the loop goes on with those: a platform that refused the old ones is asked again at once.
 
     `trust` holds the CA of receipt certificates; `fraction` draws jitter, 0 <= f < 1; `tick` is called at least
     once a second. Raises ConfigError for files that cannot be read, ForkError, IntegrityError.
     """
     if not config.uplink.url:
         return
-    link = HttpsLink(
-        config.uplink.url,
-        tls_of(config),
-        timeout_s=config.uplink.timeout_s,
-        token=read_token(config.uplink.token_file, "uplink.token_file"),
-    )
-    async with link:
-        bucket = TokenBucket(float(config.uplink.bandwidth_bytes_per_s))
-        client = PlatformClient(link, config.gateway.id, bucket)
-        delivery = Delivery(
-            retry_min_s=config.uplink.retry_min_s,
-            retry_max_s=config.uplink.retry_max_s,
-            stamp_grace_s=config.uplink.stamp_grace_s if config.time.tsa_url else 0,
+    bucket = TokenBucket(float(config.uplink.bandwidth_bytes_per_s))
+    while not stop.is_set():
+        files = CredentialFiles(config)
+        link = HttpsLink(
+            config.uplink.url,
+            tls_of(config),
+            timeout_s=config.uplink.timeout_s,
+            token=read_token(config.uplink.token_file, "uplink.token_file"),
         )
-        await Uplink(config, parts, trust, client, delivery, fraction, status).run(stop, tick)
+        end = asyncio.Event()
+
+        def look(files: CredentialFiles = files, end: asyncio.Event = end) -> None:
+            tick()
+            if stop.is_set() or files.renewed():
+                end.set()
+
+        async with link:
+            client = PlatformClient(link, config.gateway.id, bucket)
+            delivery = Delivery(
+                retry_min_s=config.uplink.retry_min_s,
+                retry_max_s=config.uplink.retry_max_s,
+                stamp_grace_s=config.uplink.stamp_grace_s if config.time.tsa_url else 0,
+            )
+            await Uplink(config, parts, trust, client, delivery, fraction, status).run(end, look)
 
 
 async def run_stamping(

@@ -43,6 +43,8 @@ would be copied again and found to be the same content."""
 OFFSET_AGE_NS: Final = 3_600_000_000_000
 OFFSET_MOVED_MS: Final = 2_000
 WAKE_MIN_NS: Final = 1_000_000_000
+NOT_FILES: Final = frozenset({"link", "fifo", "socket", "device"})
+"""Refusals of a listing that leave no recording out."""
 LISTING_SHARE: Final = 10
 """A listing takes at most a tenth of the time."""
 
@@ -174,6 +176,7 @@ class _Candidate:
     failures: int = 0
     is_full: bool = False
     """The spool had no room for it at the last attempt."""
+    problem: str = ""
     takes: int = 0
     container: str = ""
     last_sha256: str = ""
@@ -213,6 +216,7 @@ class Session:
         self._hold_until_ns = 0
         self._full_streak = 0
         self._link_streak = 0
+        self._unlisted = self._full_text = ""
         self._alarms = {code for code in ("spool-full", "gap-limit") if recall(b"a" + code.encode())}
         self._offset_at_ns: int | None = None
         self._offset_ms = 0
@@ -227,6 +231,7 @@ class Session:
         if now_ns >= self._poll_at_ns:
             self._pass += 1
             self._overflow = 0
+            self._unlisted = ""
             self._pass_started_ns = now_ns
             self._seen = set() if len(self._known) > KNOWN_MAX else None
             return List()
@@ -285,6 +290,9 @@ class Session:
         gaps: list[tuple[bytes, str, str, bool]] = [
             (refusal.path, refusal.reason, refusal.text, True) for refusal in part.refusals
         ]
+        for refusal in part.refusals:
+            if refusal.reason not in NOT_FILES:
+                self._unlisted = self._unlisted or f"{self.codec.read(refusal.path).display}: {refusal.text}"
         for entry in part.entries:
             key = _known_key(entry)
             if key in self._known:
@@ -326,6 +334,7 @@ class Session:
             reason = "no file system is mounted there any more; mount the station again"
             return self._down(f"{self.place}: {reason}", now_ns)
         commands: list[Command] = []
+        self._unlisted = "" if end.complete else self._unlisted
         spent_ns = now_ns - self._pass_started_ns
         self._wake_from_ns = now_ns + max(WAKE_MIN_NS, LISTING_SHARE * spent_ns)
         self._poll_at_ns = now_ns + max(int(self.limits.poll_s * 1e9), LISTING_SHARE * spent_ns)
@@ -353,12 +362,15 @@ class Session:
 
     def _status(self, now_ns: int) -> SetState:
         if any(one.is_full for one in self._candidates.values()):
-            return SetState("degraded", "spool full: some files stay at the station until there is room")
+            return SetState("degraded", f"files stay at the station until there is room: {self._full_text}")
         if now_ns < self._hold_until_ns:
             return SetState("degraded", "copies break off again and again; the next attempt waits")
-        failing = sum(one.failures > 0 for one in self._candidates.values())
+        failing = [one for one in self._candidates.values() if one.failures]
         if failing:
-            return SetState("degraded", f"{failing} files cannot be taken yet; station.gap records say why")
+            one = f"{failing[0].name.display}: {failing[0].problem}"
+            return SetState("degraded", f"files that cannot be taken yet: {len(failing)}, such as {one}")
+        if self._unlisted:
+            return SetState("degraded", f"some of the station cannot be listed, such as {self._unlisted}")
         return SetState("ok")
 
     def _forget(self, seen: set[bytes]) -> list[Command]:
@@ -502,6 +514,7 @@ class Session:
         if failure.failure == "full":
             commands += self._no_room(candidate, failure.text, now_ns)
         if candidate is not None and retried:
+            candidate.problem = failure.text
             candidate.failures += 1
             least_ns = FULL_RETRY_NS if failure.failure == "full" else RETRY_MIN_NS
             pause_ns = min(least_ns << min(candidate.failures - 1, 10), RETRY_MAX_NS)
@@ -518,6 +531,7 @@ class Session:
             candidate.is_full = True
             self._candidates[candidate.entry.path] = self._candidates.pop(candidate.entry.path)
         self._full_streak += 1
+        self._full_text = text
         if self._full_streak >= FULL_STREAK:
             self._hold_until_ns = now_ns + FULL_RETRY_NS
         return self._alarm("spool-full", f"files stay at {self.author.station} until there is room: {text}")

@@ -59,6 +59,14 @@ _REASONS: Final[dict[int, tuple[FailureClass, str]]] = {
 }
 
 
+_HINTS: Final = {
+    errno.EACCES: "let the gateway's user read it",
+    errno.EPERM: "let the gateway's user read it",
+    errno.ENOTDIR: "source.path must be a folder",
+    errno.EIO: "the disk or card is failing, see the kernel log",
+}
+
+
 class _Rows(Protocol):
     """What os.scandir gives."""
 
@@ -109,7 +117,8 @@ class Folder:
                     return
         except OSError as error:
             self._watched.clear()
-            raise LinkError(f"{self.path}: {error.strerror or error}; is the station mounted?") from error
+            hint = _HINTS.get(error.errno or 0, "is the station mounted?")
+            raise LinkError(f"{self.path}: {error.strerror or error}; {hint}") from error
         except LinkError:
             self._watched.clear()
             given_up = True  # the thread still runs the walk and closes it when it returns

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 
 from gateway.api.auth import TOKEN, BearerAuth
 from gateway.config import ApiConfig
-from gateway.core.errors import ConfigError, Problem
+from gateway.core.errors import ConfigError, Problem, TransientError
 
 SOCKET_NAME: Final = "api.sock"
 CONNECTIONS_MAX: Final = 64
@@ -44,6 +44,12 @@ GRACE_S: Final = 5
 TICK_S: Final = 1
 BACKLOG: Final = 128
 UNIX_PATH_MAX_BYTES: Final = 107
+_NOT_NOW: Final = {
+    errno.EADDRINUSE: "another program listens there",
+    errno.EADDRNOTAVAIL: "this box has no such address now",
+}
+
+Ready = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,42 +116,46 @@ class Server(uvicorn.Server):
             server.close()
 
 
-async def run_api(
-    config: ApiConfig,
-    state_dir: Path,
-    app: ASGIApp,
-    stop: asyncio.Event,
-    tick: Callable[[], None],
-    ready: Callable[[list[str]], None] | None = None,
+async def run_local(
+    state_dir: Path, app: ASGIApp, stop: asyncio.Event, tick: Callable[[], None], ready: Ready | None = None
 ) -> None:
-    """Serve `app` until `stop` is set; calls `tick` about once a second.
+    """Serve `app` on the Unix socket until `stop` is set; calls `tick` about once a second.
 
-    `ready` is called once with the addresses (see Listener.address) when all sockets are bound. Raises ConfigError
-    where a socket, certificate or token cannot be used.
+    `ready` is called once with the address (see Listener.address) when the socket is bound. Raises ConfigError.
     """
-    listeners = open_listeners(config, state_dir, app)
+    try:
+        await _run(open_local(state_dir, app), stop, tick, ready)
+    finally:
+        socket_path(state_dir).unlink(missing_ok=True)
+
+
+async def run_network(
+    config: ApiConfig, app: ASGIApp, stop: asyncio.Event, tick: Callable[[], None], ready: Ready | None = None
+) -> None:
+    """The same on TLS. Raises ConfigError where a certificate or token cannot be used, TransientError where the
+    address is not to be had now."""
+    await _run(open_network(config, app), stop, tick, ready)
+
+
+async def _run(each: Listener, stop: asyncio.Event, tick: Callable[[], None], ready: Ready | None) -> None:
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each.server.serve(sockets=[each.socket])) for each in listeners]
+            task = group.create_task(each.server.serve(sockets=[each.socket]))
             if ready is not None:
-                ready([each.address for each in listeners])
+                ready(each.address)
             while not stop.is_set():
                 tick()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
                         await stop.wait()
-            for each in listeners:
-                each.server.end()
-            await asyncio.wait(tasks, timeout=GRACE_S)
+            each.server.end()
+            await asyncio.wait({task}, timeout=GRACE_S)
             tick()
-            for each in listeners:
-                each.server.cut_all()
-    finally:
-        for each in listeners:
-            each.server.close_listening()
             each.server.cut_all()
-            each.socket.close()
-        socket_path(state_dir).unlink(missing_ok=True)
+    finally:
+        each.server.close_listening()
+        each.server.cut_all()
+        each.socket.close()
 
 
 def socket_path(state_dir: Path) -> Path:
@@ -153,28 +163,24 @@ def socket_path(state_dir: Path) -> Path:
     return state_dir / "run" / SOCKET_NAME
 
 
-def open_listeners(config: ApiConfig, state_dir: Path, app: ASGIApp) -> list[Listener]:
-    """Bind the Unix socket and, where configured, the TLS listener. Raises ConfigError, with nothing left open."""
-    context = None
-    guarded = app
-    if config.listen:
-        context = tls_context(config)
-        if config.token_file:
-            guarded = BearerAuth(app, read_token(config.token_file))
-        elif not config.client_ca_file:
-            raise _wrong("api.listen", "set api.token_file or api.client_ca_file: nobody may read without either")
-    local = _bind_unix(socket_path(state_dir))
-    listeners = [Listener(local, f"unix:{socket_path(state_dir)}", _server(app, None))]
-    if config.listen:
-        try:
-            remote = _bind_tcp(config.listen)
-        except ConfigError:
-            local.close()
-            raise
-        host, port = remote.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        listeners.append(Listener(remote, f"https://{shown}:{port}", _server(guarded, context)))
-    return listeners
+def open_local(state_dir: Path, app: ASGIApp) -> Listener:
+    """Bind the Unix socket. Raises ConfigError, with nothing left open."""
+    path = socket_path(state_dir)
+    return Listener(_bind_unix(path), f"unix:{path}", _server(app, None))
+
+
+def open_network(config: ApiConfig, app: ASGIApp) -> Listener:
+    """Bind the TLS listener. Raises ConfigError, or TransientError where the address is taken or not (yet) of this
+    box; nothing is left open."""
+    context = tls_context(config)
+    if config.token_file:
+        app = BearerAuth(app, read_token(config.token_file))
+    elif not config.client_ca_file:
+        raise _wrong("api.listen", "set api.token_file or api.client_ca_file: nobody may read without either")
+    remote = _bind_tcp(config.listen)
+    host, port = remote.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return Listener(remote, f"https://{shown}:{port}", _server(app, context))
 
 
 def tls_context(config: ApiConfig) -> ssl.SSLContext:
@@ -275,8 +281,10 @@ def _bind_tcp(listen: str) -> socket.socket:
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
-        hint = "; another program listens there" if error.errno == errno.EADDRINUSE else ""
-        raise _wrong("api.listen", f"'{listen}': {_reason(error)}{hint}") from None
+        if error.errno in _NOT_NOW:
+            # at boot an address may come late; taking evidence does not wait for it
+            raise TransientError(f"api.listen: '{listen}': {_reason(error)}; {_NOT_NOW[error.errno]}") from None
+        raise _wrong("api.listen", f"'{listen}': {_reason(error)}") from None
     bound.setblocking(False)
     return bound
 

@@ -71,6 +71,7 @@ def check(config_file: Path, as_json: bool) -> None:
 
     try:
         config = offline.load_config(config_file)
+        offline.check_files(config)
     except errors.ConfigError as error:
         if as_json:
             emit({"ok": False, "problems": [_problem_json(item) for item in error.problems]})
@@ -129,8 +130,8 @@ def enrol(config_file: Path, token: str, tls_ca: Path | None, as_json: bool) -> 
         click.echo(say("wrote", "写入") + f"  {path}")
     click.echo(
         say(
-            f"{config.gateway.id} is enrolled; start it with: fieldgate run {config_file}",
-            f"{config.gateway.id} 已注册；启动：fieldgate run {config_file}",
+            f"{config.gateway.id} is enrolled; start it, or restart it where it runs: fieldgate run {config_file}",
+            f"{config.gateway.id} 已注册；启动，已在运行则重启：fieldgate run {config_file}",
         )
     )
 

@@ -36,6 +36,7 @@ COUNTERS: Final = {
 def snapshot(config_file: Path) -> dict[str, Any]:
     """Health, checkpoint and sources of the running gateway. Raises UplinkUnavailable where none runs."""
     from gateway import offline
+    from gateway.app import config_sha256
     from uplink import pull_client
 
     config = offline.load_config(config_file)
@@ -49,11 +50,27 @@ def snapshot(config_file: Path) -> dict[str, Any]:
                 f"{config.storage.state_dir} 上没有运行中的网关（{error}）；启动：fieldgate run {config_file}",
             )
         ) from None
+    health = found["health"]
+    if health["config_sha256"] != config_sha256(config):
+        health["problems"].append(_other_config(config_file))
     return {
         "gateway": config.gateway.id,
         "name": config.gateway.name,
-        **found["health"],
+        **health,
         "checkpoint": found["checkpoint"],
+    }
+
+
+def _other_config(config_file: Path) -> dict[str, str]:
+    return {
+        "code": "restart.needed",
+        "subject": str(config_file),
+        "level": "info",
+        "text": say(
+            f"{config_file} was changed after the gateway started, or it runs with another file",
+            f"网关启动后 {config_file} 已被修改，或网关使用的是另一个文件",
+        ),
+        "to_do": say("restart the gateway: systemctl restart fieldgate", "重启网关：systemctl restart fieldgate"),
     }
 
 

@@ -32,6 +32,13 @@ LEAF_SIZE_MAX_BYTES: Final = 262_144
 """A leaf larger than this is refused at ingest (the refusal is a record); files belong into artifacts."""
 
 
+_LEAF: Final = (
+    b'{"artifacts":%b,"boot":%b,"data":%b,"device":%b,"device_time":%b,"epoch":%d,"kind":%b,"mono_ns":"%d",'
+    b'"profile":%b,"raw":%b,"salt":"%b","seq":%d,"source":%b,"utc_ns":"%d","v":%d}'
+)
+"""The keys in canonical order: half the time of encoding one object with 15 keys (a property test pins the bytes)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A file in the spool, named by its content."""
@@ -109,43 +116,64 @@ class Record:
 
 def encode_leaf(draft: Draft, instant: Instant, seq: int, salt: bytes) -> bytes:
     """The leaf's bytes. `draft` must have been through `check_draft`; `salt` is 16 random bytes."""
-    return canonical.encode_checked(_leaf_object(draft, instant, seq, salt))
+    text = canonical.encode_checked
+    return _LEAF % (
+        text(_artifacts(draft)) if draft.artifacts else b"[]",
+        text(instant.boot),
+        text(draft.data),
+        text(draft.device),
+        text(_device_time(draft.device_time)) if draft.device_time else b"null",
+        instant.epoch,
+        text(draft.kind),
+        instant.mono_ns,
+        text(_profile(draft.profile)) if draft.profile else b"null",
+        b"null" if draft.raw is None else b'"%b"' % base64.b64encode(draft.raw),
+        salt.hex().encode(),
+        seq,
+        text(draft.source),
+        instant.utc_ns,
+        RECORD_VERSION,
+    )
 
 
 def check_draft(draft: Draft, instant: Instant) -> None:
     """Raise CanonicalError unless every text and number of the draft is inside the canonical profile."""
-    canonical.check(_leaf_object(draft, instant, 0, b"\0" * 16))
-
-
-def _leaf_object(draft: Draft, instant: Instant, seq: int, salt: bytes) -> dict[str, Any]:
-    profile = draft.profile
-    at = draft.device_time
-    return {
-        "v": RECORD_VERSION,
-        "seq": seq,
+    given: dict[str, Any] = {
         "kind": draft.kind,
         "source": draft.source,
         "device": draft.device,
-        "salt": salt.hex(),
         "boot": instant.boot,
         "epoch": instant.epoch,
-        "mono_ns": str(instant.mono_ns),
-        "utc_ns": str(instant.utc_ns),
-        "device_time": None if at is None else {"text": at.text, "zone": at.zone, "origin": at.origin},
-        "profile": None if profile is None else {"id": profile.id, "sha256": profile.sha256},
         "data": draft.data,
-        "raw": None if draft.raw is None else base64.b64encode(draft.raw).decode(),
-        "artifacts": [
-            {
-                "sha256": item.sha256,
-                "size_bytes": item.size_bytes,
-                "media_type": item.media_type,
-                "name": item.name,
-                "name_hex": item.name_hex,
-            }
-            for item in draft.artifacts
-        ],
     }
+    if draft.device_time:
+        given["device_time"] = _device_time(draft.device_time)
+    if draft.profile:
+        given["profile"] = _profile(draft.profile)
+    if draft.artifacts:
+        given["artifacts"] = _artifacts(draft)
+    canonical.check(given)
+
+
+def _device_time(at: DeviceTime) -> dict[str, Any]:
+    return {"text": at.text, "zone": at.zone, "origin": at.origin}
+
+
+def _profile(profile: ProfileRef) -> dict[str, Any]:
+    return {"id": profile.id, "sha256": profile.sha256}
+
+
+def _artifacts(draft: Draft) -> list[dict[str, Any]]:
+    return [
+        {
+            "sha256": item.sha256,
+            "size_bytes": item.size_bytes,
+            "media_type": item.media_type,
+            "name": item.name,
+            "name_hex": item.name_hex,
+        }
+        for item in draft.artifacts
+    ]
 
 
 def parse_leaf(leaf: bytes) -> Record:

@@ -13,7 +13,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from gateway.api.app import Backend, make_app
-from gateway.api.serve import run_api
+from gateway.api.serve import run_local, run_network
 from gateway.config import ApiConfig
 from gateway.ledger.accept import check_receipt
 from tests.api.authority import Authority
@@ -71,14 +71,19 @@ def ask(app: ASGIApp, method: str, path: str, headers: Mapping[str, str] | None 
 async def served(box: Box, config: ApiConfig | None = None, app: ASGIApp | None = None) -> AsyncIterator[list[str]]:
     """The API on real sockets; yields the addresses. Ends gracefully."""
     stop, ready = asyncio.Event(), asyncio.Event()
+    config, app = config or ApiConfig(), app or app_of(box)
     addresses: list[str] = []
 
-    def note(found: list[str]) -> None:
-        addresses.extend(found)
-        ready.set()
+    def note(address: str) -> None:
+        addresses.append(address)
+        addresses.sort(reverse=True)  # unix before https
+        if len(addresses) == 1 + bool(config.listen):
+            ready.set()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_api(config or ApiConfig(), box.state_dir, app or app_of(box), stop, lambda: None, note))
+        group.create_task(run_local(box.state_dir, app, stop, lambda: None, note))
+        if config.listen:
+            group.create_task(run_network(config, app, stop, lambda: None, note))
         await ready.wait()
         try:
             yield addresses

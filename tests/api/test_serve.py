@@ -24,7 +24,7 @@ from gateway.api.auth import BearerAuth
 from gateway.api.problem import MEDIA_TYPE
 from gateway.api.streams import BUNDLES_MAX
 from gateway.config import ApiConfig
-from gateway.core.errors import ConfigError
+from gateway.core.errors import ConfigError, TransientError
 from tests.api.authority import Authority
 from tests.api.box import Box, filled
 from tests.api.serving import TOKEN, served, tls_config
@@ -97,13 +97,13 @@ def test_a_stale_socket_is_replaced_and_a_file_is_not(own_box: Box) -> None:
     asyncio.run(scenario())
     path.write_text("mine")
     with pytest.raises(ConfigError, match="not a socket"):
-        serve.open_listeners(ApiConfig(), own_box.state_dir, BearerAuth(None, ""))  # type: ignore[arg-type]
+        serve.open_local(own_box.state_dir, BearerAuth(None, ""))  # type: ignore[arg-type]
     assert path.read_text() == "mine"
 
 
 def test_a_state_folder_with_a_long_path_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="shorter state_dir"):
-        serve.open_listeners(ApiConfig(), tmp_path / ("x" * 100), BearerAuth(None, ""))  # type: ignore[arg-type]
+        serve.open_local(tmp_path / ("x" * 100), BearerAuth(None, ""))  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- TLS, tokens, certificates
@@ -187,12 +187,11 @@ def make(folder: Path, **changes: str) -> ApiConfig:
         ({"listen": "127.0.0.1"}, "expected address:port"),
         ({"listen": "127.0.0.1:99999"}, "expected address:port"),
         ({"listen": "gateway.example:8443"}, "not an IP address"),
-        ({"listen": "192.0.2.1:0"}, "Cannot assign"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, changes: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        serve.open_listeners(make(tmp_path, **changes), tmp_path, BearerAuth(None, ""))  # type: ignore[arg-type]
+        serve.open_network(make(tmp_path, **changes), BearerAuth(None, ""))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -214,8 +213,10 @@ def test_junk_as_certificate_and_a_port_in_use(box: Box, tmp_path: Path) -> None
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ConfigError, match="another program listens there"):
-            serve.open_listeners(make(tmp_path, listen=listen), tmp_path, BearerAuth(None, ""))  # type: ignore[arg-type]
+        with pytest.raises(TransientError, match="another program listens there"):
+            serve.open_network(make(tmp_path, listen=listen), BearerAuth(None, ""))  # type: ignore[arg-type]
+    with pytest.raises(TransientError, match="no such address now"):
+        serve.open_network(make(tmp_path, listen="192.0.2.1:0"), BearerAuth(None, ""))  # type: ignore[arg-type]
     assert config.listen == "127.0.0.1:0"
 
 
@@ -407,9 +408,7 @@ def test_cancelling_leaves_nothing_open(box: Box, settle: Callable[[], Any]) -> 
     async def scenario() -> None:
         stop, ticks = asyncio.Event(), []
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(
-                serve.run_api(ApiConfig(), box.state_dir, Endless(), stop, lambda: ticks.append(1))
-            )
+            task = group.create_task(serve.run_local(box.state_dir, Endless(), stop, lambda: ticks.append(1)))
             await settle()
             task.cancel()
         assert not serve.socket_path(box.state_dir).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from buffers.queries import Queries
 from buffers.retention import DAY_NS
 from buffers.seals import Seals, next_batch
 from buffers.spool import Spool
+from gateway.core.errors import FieldgateError
 from gateway.core.instant import Instant
 from gateway.core.ports import BatchRow, NewBatch, Tail
 from gateway.core.record import Artifact, Draft, StateChange
@@ -172,6 +174,11 @@ def open_box(folder: Path, *, commit_window_ms: int = 0, reserve_bytes: int = 0,
 def put(spool: Spool, content: bytes, key: str = "a.mp4") -> Artifact:
     """Copy content into the spool, as a driver does."""
     writer = spool.open(key, "1", len(content))
-    writer.write(content[writer.offset :])
-    sha256, size_bytes, _ = writer.finish()
+    try:
+        writer.write(content[writer.offset :])
+        sha256, size_bytes, _ = writer.finish()
+    except FieldgateError:
+        with contextlib.suppress(FieldgateError):
+            writer.suspend()
+        raise
     return replace(artifact(content), sha256=sha256, size_bytes=size_bytes)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -201,7 +204,9 @@ def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path) -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert answer.stdout.count("\n") == 1
-    assert "in use by process" in answer.stdout
+    assert f"in use by process {os.getpid()};" in answer.stdout
+    with pytest.raises(ConfigError, match=rf"storage\.state_dir: in use by process {os.getpid()};"):
+        open_box(tmp_path)  # in one process too
     box.close()
     open_box(tmp_path).close()
 
@@ -361,6 +366,75 @@ def test_when_commit_fails_all_of_its_jobs_failed(tmp_path: Path) -> None:
     box.close()
 
 
+def test_a_write_that_cannot_be_undone_stops_the_writer(tmp_path: Path) -> None:
+    box = open_box(tmp_path)
+
+    def refuse_every_end(conn: sqlite3.Connection) -> None:
+        def rule(action: int, argument: str | None, *_: object) -> int:
+            end = action == sqlite3.SQLITE_TRANSACTION and argument in {"COMMIT", "ROLLBACK"}
+            return sqlite3.SQLITE_DENY if end else sqlite3.SQLITE_OK
+
+        conn.set_authorizer(rule)
+
+    with pytest.raises(ProtocolMisuse):
+        box.database.call(refuse_every_end)
+    with pytest.raises(DiskError, match="while undoing a write"):
+        box.journal.append_blocking([(draft(), instant())])
+    box.close()
+    box = open_box(tmp_path)
+    assert box.queries.next_seq() == 0
+    box.close()
+
+
+def test_a_disk_that_goes_while_it_is_asked_for_room_fails_what_waits(tmp_path: Path) -> None:
+    gone = DiskError("the disk is gone")
+
+    def space(_: Path) -> Space:
+        raise gone
+
+    box = open_box(tmp_path, reserve_bytes=1, space=space)
+    with pytest.raises(DiskError, match="the disk is gone"):
+        box.journal.append_blocking([(draft(), instant())])
+    box.close()
+
+
+def test_a_long_log_that_cannot_be_shortened_stops_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_module, "WAL_MAX_BYTES", 0)
+
+    class Broken:
+        """A connection on a disk that fails, or that another reader holds."""
+
+        def __init__(self, code: int) -> None:
+            self.code = code
+
+        def execute(self, _: str) -> None:
+            raise failing(self.code)
+
+    box = open_box(tmp_path)
+    box.journal.append_blocking([(draft(), instant())])
+    box.database._bound_wal(Broken(sqlite3.SQLITE_BUSY))  # type: ignore[arg-type]
+    box.journal.append_blocking([(draft(), instant())])
+    box.database._bound_wal(Broken(sqlite3.SQLITE_IOERR_FSYNC))  # type: ignore[arg-type]
+    with pytest.raises(DiskError):
+        box.journal.append_blocking([(draft(), instant())])
+    box.close()
+
+
+def test_a_log_that_vanishes_stops_the_writer(tmp_path: Path) -> None:
+    box = open_box(tmp_path)
+    box.journal.append_blocking([(draft(), instant())])
+    (tmp_path / "store.db-wal").rename(tmp_path / "elsewhere")
+
+    def twice() -> None:
+        """The writer looks after it has answered: the first of these may still be told that all is well."""
+        for _ in range(2):
+            box.journal.append_blocking([(draft(), instant())])
+
+    with pytest.raises(DiskError, match="store.db-wal"):
+        twice()
+    box.close()
+
+
 def test_a_job_that_waited_behind_a_failed_disk_fails_too(tmp_path: Path) -> None:
     box = open_box(tmp_path)
     started, gate = threading.Event(), threading.Event()
@@ -393,3 +467,24 @@ def test_a_disk_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "store.db").unlink()
     with pytest.raises(DiskError, match="unable to open"), box.database.readers():
         raise AssertionError
+
+
+def test_a_file_system_without_a_log_beside_the_file_is_refused() -> None:
+    with closing(sqlite3.connect(":memory:")) as conn, pytest.raises(DiskError, match="use a local disk"):
+        db_module.configure_writer(conn)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(errno.EIO, DiskError), (errno.ENOSPC, StoreFull), (errno.EROFS, DiskError)]
+)
+def test_a_store_that_cannot_be_made_durable_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: type[Exception]
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(expected):
+            open_box(tmp_path)
+    open_box(tmp_path).close()

@@ -74,6 +74,7 @@ def test_a_sound_store_starts_any_number_of_times(sound: Path, tmp_path: Path) -
         ("UPDATE batch SET prev_root = randomblob(32) WHERE n = 2", "does not give its prev root"),
         ("UPDATE batch SET prev_frontier = x'00' WHERE n = 2", "batch 2: frontier of"),
         ("UPDATE batch SET records_sha256 = 'x' WHERE n = 2", "records-sha256 differs"),
+        ("INSERT INTO meta VALUES ('records_expired_below', '768')", "batch 2: its records from 600 count as expired"),
         ("DELETE FROM block", "the index has 0 blocks for 1200 records, 1 are due"),
     ],
 )
@@ -129,6 +130,20 @@ def test_a_damaged_page_stops_the_start(sound: Path, tmp_path: Path, table: str)
         file.write(b"\xa5" * PAGE_SIZE_BYTES)
     with pytest.raises(IntegrityError):
         Database.open(tmp_path, GATEWAY)
+
+
+def test_a_page_whose_books_do_not_balance_stops_the_start(sound: Path, tmp_path: Path) -> None:
+    """Every row can still be read; only the check of the page itself tells."""
+    shutil.copy(sound / "store.db", tmp_path / "store.db")
+    conn = sqlite3.connect(tmp_path / "store.db")
+    (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'name'").fetchone()
+    conn.close()
+    with (tmp_path / "store.db").open("r+b") as file:
+        file.seek((page - 1) * PAGE_SIZE_BYTES + 7)  # the count of fragmented free bytes
+        file.write(b"\x37")
+    with pytest.raises(IntegrityError, match="table name: .*free space corruption") as caught:
+        Database.open(tmp_path, GATEWAY)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_file(sound: Path, tmp_path: Path) -> None:

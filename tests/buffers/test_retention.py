@@ -262,6 +262,29 @@ def test_old_records_go_in_whole_subtrees_and_the_rest_stays_provable(tmp_path: 
     open_box(tmp_path).close()
 
 
+def test_records_go_only_up_to_the_first_batch_that_is_not_receipted(tmp_path: Path) -> None:
+    box = open_box(tmp_path)
+    rows = with_records(box, 600, 300, 300, 10)
+    for row in (rows[0], rows[2]):
+        asyncio.run(box.receive(row))
+    box.days(400)
+    assert asyncio.run(retention_of(box, box.spool()).sweep(box.utc_ns)) == Swept(records=512)
+    assert box.queries.leaf(512) is not None
+    box.close()
+
+
+def test_two_artifacts_of_one_batch_go_together(tmp_path: Path) -> None:
+    box = open_box(tmp_path)
+    spool = box.spool()
+    items = [put(spool, content) for content in (b"one", b"three")]
+    box.journal.append_blocking([(draft(artifacts=items), instant(box.utc_ns))])
+    asyncio.run(box.receive(asyncio.run(box.seal())))
+    box.days(40)
+    assert asyncio.run(retention_of(box, spool).sweep(box.utc_ns)) == Swept(2, 8)
+    assert [*spool.files()] == []
+    box.close()
+
+
 def test_the_newest_batch_never_goes(tmp_path: Path) -> None:
     box = open_box(tmp_path)
     rows = with_records(box, 1000)

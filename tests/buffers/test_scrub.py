@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from buffers import scrub as scrub_module
 from buffers.scrub import Scrub, Scrubbed
 from buffers.spool import CHUNK_SIZE_BYTES, Spool
 from gateway.core.ports import BatchRow
@@ -107,6 +108,14 @@ def test_orphans_are_listed_and_kept(tmp_path: Path) -> None:
     assert spool.path(orphan.sha256).exists()
     box.journal.append_blocking([(draft(artifacts=[orphan]), instant())])
     assert scrub(box, spool).orphans == []
+    box.close()
+
+
+def test_the_list_of_orphans_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub_module, "ORPHANS_LISTED_MAX", 2)
+    box, spool, _, _ = filled(tmp_path, 1)
+    orphans = sorted(put(spool, b"%d" % n).sha256 for n in range(5))
+    assert scrub(box, spool).orphans == orphans[:2]
     box.close()
 
 

@@ -91,6 +91,9 @@ def test_the_newest_record_of_a_kind(tmp_path: Path) -> None:
     for below in (0, 1, 2, 700, 701, 1023, 1024, 1025, 1026, 2999, 3001, 3101, 5000, 5001, 5100, 10**9):
         assert box.seals.newest("beacon", below) == max((seq for seq in at if seq < below), default=None)
     assert box.seals.newest("clock.state", 5100) is None
+    box.journal.append_blocking([(draft("clock.state"), instant())])
+    assert box.seals.newest("clock.state", 5101) == 5100
+    assert box.seals.newest("clock.state", 5100) is None, "the only one is above, in a block that is not complete"
     box.close()
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from buffers import spool as spool_module
 from buffers.db import Space
-from buffers.spool import Spool
+from buffers.spool import Spool, Writer
 from gateway.core.errors import ConfigError, DiskError, ProtocolMisuse, StoreFull
 from tests.buffers.chain import Box, artifact, draft, instant, open_box, put
 
@@ -295,6 +296,135 @@ def test_what_goes_wrong_behind_the_copy_is_told(
         assert spool.used_bytes == 0
     else:
         assert writer.finish()[1] == 2000
+
+
+@pytest.mark.parametrize(("code", "expected"), [(errno.EIO, DiskError), (errno.ENOSPC, StoreFull)])
+@pytest.mark.parametrize("call", ["open", "ftruncate"])
+def test_a_copy_that_cannot_begin_claims_nothing(
+    box: Box, monkeypatch: pytest.MonkeyPatch, call: str, code: int, expected: type[Exception]
+) -> None:
+    spool = box.spool(quota_bytes=1000)
+
+    def fail(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        with pytest.raises(expected):
+            spool.open("a", "1", 900)
+    spool.open("a", "1", 900).discard()
+    assert spool.used_bytes == 0
+
+
+def test_a_disk_that_fails_at_the_last_step_of_a_copy(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = box.spool()
+    writer = spool.open("a", "1", 3)
+    writer.write(b"abc")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", fail)
+        with pytest.raises(DiskError, match="Input/output error"):
+            writer.finish()
+    writer.discard()
+    assert [*spool.files()] == []
+
+
+def test_a_disk_that_fails_while_something_is_taken_away(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = box.spool()
+    item = put(spool, b"abc")
+    writer = spool.open("b", "1", 3)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fail)
+        with pytest.raises(DiskError, match="Input/output error"):
+            spool.remove(item.sha256, 3)
+        with pytest.raises(DiskError, match="Input/output error"):
+            writer.discard()
+    assert spool.path(item.sha256).read_bytes() == b"abc"
+    spool.remove(item.sha256, 3)
+    spool.remove(item.sha256, 3)
+    assert spool.used_bytes == 0
+
+
+def test_a_spool_that_loses_a_folder_says_so(box: Box) -> None:
+    spool = box.spool()
+    folder = box.folder / "spool"
+    (folder / "00").rename(folder / "elsewhere")
+    with pytest.raises(DiskError, match="No such file or directory"):
+        list(spool.files())
+    (folder / "damaged").rmdir()
+    (folder / "damaged").write_text("in the way")
+    with pytest.raises(DiskError, match="Not a directory"):
+        box.spool()
+
+
+def test_one_mark_is_made_at_a_time_and_an_end_waits_for_it(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "MARK_INTERVAL_BYTES", 1000)
+    spool, real = box.spool(), os.fdatasync
+    writer = spool.open("a", "1", 10_000)
+    begun, gate, marks = threading.Event(), threading.Event(), 0
+
+    def slow(fd: int) -> None:
+        nonlocal marks
+        marks += 1
+        begun.set()
+        gate.wait()
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    writer.write(b"x" * 1000)
+    begun.wait()
+    writer.write(b"x" * 1000)  # the copy does not wait for the disk
+    assert marks == 1
+    gate.set()
+    writer.discard()
+    assert [*(box.folder / "spool" / "tmp").iterdir()] == []
+    assert spool.used_bytes == 0
+
+
+def test_the_blocks_of_what_was_announced_are_taken_at_once_and_given_back(box: Box) -> None:
+    """Needs a file system that can take blocks ahead, as ext4, xfs, btrfs and tmpfs can."""
+    spool, size_bytes = box.spool(), 8_000_000
+
+    def part() -> os.stat_result:
+        return next((box.folder / "spool" / "tmp").glob("*.part")).stat()
+
+    writer = spool.open("a", "1", size_bytes)
+    assert (part().st_size, part().st_blocks * 512 >= size_bytes) == (0, True)
+    writer.write(b"x" * 1000)
+    assert spool.used_bytes == 1000
+    writer.suspend()
+    assert (part().st_size, part().st_blocks * 512 < 100_000) == (1000, True), "what waits holds no room"
+    killed = spool.open("a", "1", size_bytes)
+    assert (killed.offset, part().st_blocks * 512 >= size_bytes) == (1000, True)
+    os.close(killed._fd)
+    spool = box.spool()
+    assert (spool.used_bytes, part().st_blocks * 512 < 100_000) == (1000, True), "nor what was killed"
+    sha256 = finish_early(spool.open("a", "1", size_bytes))
+    assert (spool.path(sha256).stat().st_size, spool.path(sha256).stat().st_blocks * 512 < 100_000) == (2000, True)
+    assert sha256 == hashlib.sha256(b"x" * 2000).hexdigest()
+
+
+def finish_early(writer: Writer) -> str:
+    """The file has become shorter than it was announced."""
+    writer.write(b"x" * 1000)
+    return writer.finish()[0]
+
+
+@pytest.mark.parametrize("answer", ["cannot", "no such call"])
+def test_a_file_system_that_takes_no_blocks_ahead_is_written_all_the_same(
+    box: Box, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(spool_module, "_FALLOCATE", None if answer == "no such call" else lambda *_: -1)
+    spool = box.spool()
+    assert put(spool, VIDEO).sha256 == hashlib.sha256(VIDEO).hexdigest()
+    assert spool.used_bytes == len(VIDEO)
 
 
 def test_a_sidecar_cut_short_by_a_full_disk_is_not_put_in_place(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,16 @@ CERTIFIED = 'certificate_file = "c.pem"\n[uplink]\nurl = "https://x/"'
         ("[keys]", '[uplink]\nurl = "https://x/?a=1"\n[keys]', "uplink.url", "url", "query"),
         ("[keys]", '[uplink]\nurl = "https://x:99999/"\n[keys]', "uplink.url", "url", "expected an address"),
         ("[keys]", '[time]\ntsa_url = "tsa"\n[keys]', "time.tsa_url", "tsa_url", "expected an address"),
+        ('"mnt"', '"state/spool/in"', "source[0].path", "path =", "its own files"),
+        ('"mnt"', '"."', "source[0].path", "path =", "its own files"),
+        ('"mnt"', '"/"', "source[0].path", "path =", "its own files"),
+        (
+            "[[source]]",
+            '[[source]]\ntype = "station-folder"\nname = "again"\npath = "mnt"\nprofile = "dsj"\n[[source]]',
+            "source[1].path",
+            'path = "mnt"',
+            "'again' reads it already",
+        ),
     ],
 )
 def test_single_problems(tmp_path: Path, old: str, new: str, key: str, at: str | None, message: str) -> None:

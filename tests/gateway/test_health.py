@@ -255,6 +255,40 @@ def test_the_snapshot_is_json_and_names_every_problem() -> None:
     assert shot["clock"] == {"synchronised": True, "source": "ntp", "epoch": 1, "boot": at().boot}
 
 
+def test_alarms_of_other_parts_and_changed_files_are_told_once() -> None:
+    journal, clock = MemoryJournal(), Moment(at(10))
+    status = UplinkStatus(state="refused", reason="403: revoked", stamping_state="unreachable", stamping_reason="away")
+    health = health_of(
+        journal, clock, outbox=Waiting(at(0).utc_ns), uplink=status, changed=lambda: ["/keys/gateway.pem"]
+    )
+
+    async def raise_both() -> None:
+        await health.alarms.raise_alarm("uplink.denied", "403: revoked")
+        await health.alarms.raise_alarm("uplink.stalled", "500: a defect", "batch")
+
+    asyncio.run(raise_both())
+    problems = health.snapshot()["problems"]
+    assert [(problem["code"], problem["level"]) for problem in problems] == [
+        ("restart.needed", "info"),
+        ("uplink.refused", "degraded"),
+        ("stamping.unreachable", "info"),
+        ("uplink.stalled", "degraded"),
+    ]
+    assert "500: a defect" in problems[-1]["text"]
+
+
+def test_a_problem_that_stays_has_one_line_an_hour(caplog: pytest.LogCaptureFixture) -> None:
+    clock, sources = Moment(at(0)), [source("down")]
+    health = health_of(MemoryJournal(), clock, sources=lambda: sources[0])
+    caplog.set_level("INFO")
+    for seconds, state in ((0, "down"), (15, "down"), (3599, "down"), (3601, "down"), (3615, "ok"), (3630, "ok")):
+        clock.instant, sources[0] = at(seconds), source(state)
+        health._tell(judge(health.facts(), CONFIG, health.alarms.is_open))
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in lines] == ["WARNING", "WARNING", "INFO"]
+    assert "problem_over" in lines[-1][1]
+
+
 def test_two_disks_are_judged_apart() -> None:
     journal, clock = MemoryJournal(), Moment()
     free = {"/state": (50 * GB, 100 * GB), "/spool": (1 * GB, 100 * GB)}

@@ -265,7 +265,30 @@ def test_a_loop_that_does_not_stop_does_not_hold_up_the_rest() -> None:
     assert done == ["refused", "last work"]
 
 
-@pytest.mark.parametrize(("error", "code"), [(OSError("disk"), 1), (IntegrityError("root"), 70)])
+def test_a_file_changed_under_a_running_loop_does_not_end_the_taking_of_evidence() -> None:
+    notes = Notes()
+    one = supervisor(notes)
+    runs = 0
+
+    async def uplink(tick: Tick) -> None:
+        nonlocal runs
+        tick()
+        runs += 1
+        if runs == 2:
+            one.stop("enough")
+        while "READY=1" not in notes:
+            await asyncio.sleep(0)
+        raise ConfigError([])
+
+    one.add("source", for_ever)
+    one.add("uplink", uplink, essential=False)
+    assert asyncio.run(one.run()) == 0
+    assert one.reason == "enough"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(OSError("disk"), 1), (IntegrityError("root"), 70), (StoreFull("no room"), 74)]
+)
 def test_an_error_in_the_last_work_is_told(error: Exception, code: int) -> None:
     async def at_stop() -> None:
         raise error
@@ -304,3 +327,14 @@ def test_two_loops_of_one_name_are_our_mistake() -> None:
     one.add("x", for_ever)
     with pytest.raises(ProtocolMisuse):
         one.add("x", for_ever)
+
+
+@pytest.mark.parametrize(("error", "traced"), [(LinkError("share gone"), False), (ValueError("our bug"), True)])
+def test_only_foreign_errors_have_a_traceback(
+    error: Exception, traced: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = supervisor()
+    one.add("station", failing([error], lambda: one.stop("enough")))
+    assert asyncio.run(one.run()) == 0
+    (line,) = [record.getMessage() for record in caplog.records if "loop_failed" in record.getMessage()]
+    assert ("Traceback" in line) == traced

@@ -256,20 +256,21 @@ def test_413_to_a_chunk_is_not_413_to_the_file() -> None:
         patch(platform, Bytes(b"x" * 1000), 1000)
 
 
-def test_the_bandwidth_cap_holds() -> None:
+def test_the_bandwidth_cap_holds_and_its_waits_are_no_time_out() -> None:
+    size_bytes = 950_000
+
     async def main() -> float:
         async with FakePlatform().listen() as url:
-            link = HttpsLink(url, tls_context(""), timeout_s=0.2)
+            link = HttpsLink(url, tls_context(""), timeout_s=0.4)
             async with link:
-                client, loop = PlatformClient(link, ID, TokenBucket(1_000_000)), asyncio.get_running_loop()
-                path, _ = await client.create_upload("artifact", "ab" * 32, 1_500_000)
+                client, loop = PlatformClient(link, ID, TokenBucket(500_000)), asyncio.get_running_loop()
+                path, _ = await client.create_upload("artifact", "ab" * 32, size_bytes)
                 start = loop.time()
-                assert (
-                    await client.send_chunk(path, Bytes(b"x" * 1_500_000), 0, 1_500_000, lambda *_: None) == 1_500_000
-                )
+                assert await client.send_chunk(path, Bytes(b"x" * size_bytes), 0, size_bytes, lambda *_: None)
                 return loop.time() - start
 
-    assert asyncio.run(main()) >= 0.45  # a burst of one second, then a second per million
+    # A burst of one second, then a second per half million: more than the two time-outs that an exchange may take.
+    assert asyncio.run(main()) >= 0.85
 
 
 # ---------------------------------------------------------------- content
@@ -296,3 +297,21 @@ def test_unused_key_material_is_not_needed(tmp_path: Path) -> None:
     key = Authority().key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(ssl.SSLError):
         tls_context("", str(write(tmp_path, "key", key)), str(write(tmp_path, "key2", key)))
+
+
+def test_a_connection_reset_while_it_is_opened_is_the_links_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpcore sets options on the socket of a connection that may be gone already; a mistake of ours stays one."""
+
+    async def main(failing: object) -> None:
+        async with HttpsLink("https://192.0.2.1", tls_context(""), timeout_s=1) as link:
+
+            def stream(*_: object, **__: object) -> object:
+                return getattr(failing, "setsockopt")  # noqa: B009  what httpcore does
+
+            monkeypatch.setattr(link._http, "stream", stream)
+            await link.request("GET", link.url("/v1/checkpoint"), "checkpoint")
+
+    with pytest.raises(UplinkUnavailable, match="broken while it was opened"):
+        asyncio.run(main(None))
+    with pytest.raises(AttributeError):
+        asyncio.run(main(object()))

@@ -178,6 +178,27 @@ def test_sealed_stamped_delivered_receipted(tmp_path: Path, token: bool, client_
     asyncio.run(main())
 
 
+def test_a_token_that_enrolment_brings_is_taken_up_without_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with scene(tmp_path) as it:
+            await seal(it.box, b"video")
+            rig, config = Rig(it.box), it.config(stamped=False, client_certificate=False, retry_max_s=1)
+            token, fresh = tmp_path / "token", tmp_path / "fresh"
+            good = token.read_text()
+            token.write_text("not-a-token-of-this-platform\n")
+
+            def until() -> bool:
+                if rig.status.state == "refused" and not fresh.exists() and token.read_text() != good:
+                    fresh.write_text(good)
+                    fresh.replace(token)
+                return complete(it.box, 1)
+
+            await it.run(config, until, rig=rig)
+            assert rig.alarms() == [("uplink.denied", "raised"), ("uplink.denied", "cleared")]
+
+    asyncio.run(main())
+
+
 def test_a_late_token_follows_its_batch(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene(tmp_path) as it:

@@ -68,6 +68,20 @@ def test_an_incomplete_listing_vanishes_nothing():
     assert bench.list(complete=False) == []
 
 
+def test_what_cannot_be_listed_degrades_the_station_until_it_can():
+    bench = Bench()
+    limit = Refusal(b"z.jpg", "entries-limit", "more than 5 entries; raise entries_max")
+    for refusals, complete, state in (
+        ([Refusal(b"a", "link", "not opened"), limit], False, "degraded"),
+        ([], True, "ok"),
+        ([Refusal(b"a", "link", "not opened")], True, "ok"),
+    ):
+        bench.list(refusals=refusals, complete=complete)
+        assert bench.state is not None
+        assert bench.state.state == state
+        assert ("raise entries_max" in bench.state.reason) == (not complete)
+
+
 def test_transient_failures_are_tried_again_later_and_later_with_one_record():
     bench = Bench()
     bench.settle(entry())
@@ -77,6 +91,7 @@ def test_transient_failures_are_tried_again_later_and_later_with_one_record():
         assert [one.data["reason"] for one in drafts] == (["io-error"] if turn == 0 else [])
         assert bench.state is not None
         assert bench.state.state == "degraded"
+        assert "read at 0: EIO" in bench.state.reason
         since = bench.now
         while bench.session.next(bench.now) in [None, List()]:
             bench.list(entry())
@@ -118,6 +133,7 @@ def test_a_full_spool_is_one_alarm_raised_and_one_cleared():
     assert bench.session.next(bench.now) is None, "after three refusals the whole station waits"
     assert bench.state is not None
     assert bench.state.state == "degraded"
+    assert "no room" in bench.state.reason
     alarms = [draft.data["state"] for draft in bench.drafts if draft.kind == "alarm"]
     assert alarms == ["raised"]
     while bench.session.next(bench.now) in [None, List()]:

@@ -364,12 +364,13 @@ def test_the_token_is_sent_and_a_missing_listing_disables(tmp_path):
 
 def test_nobody_listens(tmp_path):
     async def scenario():
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
         sink = ListSink()
-        async with running(http_config(f"http://127.0.0.1:{port}"), tmp_path / "state", sink) as run:
-            await sink.until(lambda: bool(sink.of("station.state")))
-            assert run.status.state == "down"
+        with socket.socket() as taken:  # bound and not listening: nobody else can come to listen there meanwhile
+            taken.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+            async with running(http_config(url), tmp_path / "state", sink) as run:
+                await sink.until(lambda: bool(sink.of("station.state")))
+                assert run.status.state == "down"
 
     drive(scenario)
 
