@@ -192,11 +192,11 @@ CERTIFIED = 'certificate_file = "c.pem"\n[uplink]\nurl = "https://x/"'
         ('"mnt"', '"."', "source[0].path", "path =", "its own files"),
         ('"mnt"', '"/"', "source[0].path", "path =", "its own files"),
         (
-            "[[source]]",
-            '[[source]]\ntype = "station-folder"\nname = "again"\npath = "mnt"\nprofile = "dsj"\n[[source]]',
+            "poll_s = 3",
+            'poll_s = 3\n[[source]]\ntype = "station-folder"\nname = "again"\npath = "./mnt"\nprofile = "dsj"',
             "source[1].path",
-            'path = "mnt"',
-            "'again' reads it already",
+            'path = "./mnt"',
+            "'station-1' reads it already",
         ),
     ],
 )

@@ -330,9 +330,7 @@ def test_two_loops_of_one_name_are_our_mistake() -> None:
 
 
 @pytest.mark.parametrize(("error", "traced"), [(LinkError("share gone"), False), (ValueError("our bug"), True)])
-def test_only_foreign_errors_have_a_traceback(
-    error: Exception, traced: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_foreign_errors_have_a_traceback(error: Exception, traced: bool, caplog: pytest.LogCaptureFixture) -> None:
     one = supervisor()
     one.add("station", failing([error], lambda: one.stop("enough")))
     assert asyncio.run(one.run()) == 0
