@@ -183,9 +183,15 @@ def _judge_delivery(facts: Facts, is_open: IsOpen) -> list[Finding]:
 
 def _judge_certificates(facts: Facts) -> list[Finding]:
     found = []
-    for certificate in facts.certificates if facts.synchronised else ():
+    for certificate in facts.certificates:
         left_s = (certificate.not_after_ns - facts.now.utc_ns) / 1e9
-        if left_s <= 0:
+        if not facts.synchronised and left_s < CERTIFICATE_RAISE_S:
+            # no alarm record: nobody knows the time; but whoever looks must see it before the platform refuses seals
+            when = f"expires in {_span(left_s)}" if left_s > 0 else f"has expired {_span(-left_s)} ago"
+            text = f"by a clock that is not synchronised, the certificate {certificate.name} {when}"
+            to_do = f"correct the clock, or {_RENEW}"
+            found.append(Finding("certificate.expiring", certificate.name, "degraded", text, to_do, alarm=False))
+        elif left_s <= 0:
             text = f"the certificate {certificate.name} has expired {_span(-left_s)} ago"
             found.append(Finding("certificate.expiring", certificate.name, "failing", text, _RENEW))
         elif left_s < CERTIFICATE_RAISE_S:
@@ -222,11 +228,15 @@ def _judge_parts(facts: Facts) -> list[Finding]:
             found.append(Finding("source." + source.state, source.name, level, text, to_do, alarm=False))
     for name, error in facts.loops:
         text = f"the part {name} has failed and is being started again: {error}"
-        found.append(Finding("part.failed", name, "degraded", text, "see the log; report it if it stays", alarm=False))
-    for name in facts.changed:
-        text = f"{name} was changed after the gateway started, which goes on with what it has read"
+        found.append(
+            Finding(
+                "part.failed", name, "degraded", text, "see the reason and the log; report it if it stays", alarm=False
+            )
+        )
+    if facts.changed:
+        text = f"changed after the gateway started, which goes on with what it has read: {', '.join(facts.changed)}"
         to_do = "restart the gateway: systemctl restart fieldgate"
-        found.append(Finding("restart.needed", name, "info", text, to_do, alarm=False))
+        found.append(Finding("restart.needed", "", "info", text, to_do, alarm=False))
     return found
 
 
@@ -252,9 +262,10 @@ def _judge_uplink(facts: Facts) -> list[Finding]:
 
 def _judge_alarms(facts: Facts, others: Sequence[Finding]) -> list[Finding]:
     """What other parts have raised and not cleared, unless a finding says the same already."""
+    told = {*OWN_CODES, *(("uplink.denied",) if any(one.code == "uplink.refused" for one in others) else ())}
     found = []
     for alarm in facts.alarms:
-        if alarm.code not in OWN_CODES and not any(alarm.text in finding.text for finding in others):
+        if alarm.code not in told and not any(alarm.text in finding.text for finding in others):
             about = f" {alarm.subject}" if alarm.subject else ""
             text = f"{alarm.code}{about}: {alarm.text}"
             to_do = "see the reason; the alarm ends by itself when it no longer holds"

@@ -104,7 +104,8 @@ def included(name: str, text: str) -> bool:
 
 
 def moment(name: str, text: str) -> int:
-    """Nanoseconds since 1970 from an RFC 3339 date-time (offset required) or from a decimal number of them."""
+    """Nanoseconds since 1970 from an RFC 3339 date-time (offset required) or from a decimal number of them. A time
+    outside 1970 to 2262 counts as the nearer end: no record lies beyond."""
     if _DECIMAL.fullmatch(text) and int(text) <= INT64_MAX:
         return int(text)
     match = _RFC3339.fullmatch(text)
@@ -118,10 +119,10 @@ def moment(name: str, text: str) -> int:
     date, clock, fraction, zone = match.groups()
     try:
         at = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if zone in 'Zz' else zone}")
-        seconds = timegm(at.utctimetuple())
-    except (ValueError, OverflowError):
+    except ValueError:
         raise wrong from None
-    nanoseconds = seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
-    if not 0 <= nanoseconds <= INT64_MAX:
-        raise wrong
-    return nanoseconds
+    try:
+        seconds = timegm(at.utctimetuple())
+    except OverflowError:  # the offset leads out of the years 1 to 9999
+        return 0 if at.year == 1 else INT64_MAX
+    return min(max(seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0")), 0), INT64_MAX)

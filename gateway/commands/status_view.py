@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -40,10 +41,17 @@ def snapshot(config_file: Path) -> dict[str, Any]:
     from uplink import pull_client
 
     config = offline.load_config(config_file)
-    socket = Path(config.storage.state_dir) / "run" / "api.sock"
+    socket_path = Path(config.storage.state_dir) / "run" / "api.sock"
     try:
-        found = asyncio.run(pull_client.fetch_status(pull_client.Access(f"unix:{socket}")))
+        found = asyncio.run(pull_client.fetch_status(pull_client.Access(f"unix:{socket_path}")))
     except UplinkUnavailable as error:
+        if _listens(socket_path):
+            raise UplinkUnavailable(
+                say(
+                    f"a gateway runs on {config.storage.state_dir} but cannot say how it is: {error}",
+                    f"{config.storage.state_dir} 上的网关在运行，但无法报告状态：{error}",
+                )
+            ) from None
         raise UplinkUnavailable(
             say(
                 f"no gateway runs on {config.storage.state_dir} ({error}); start it with: fieldgate run {config_file}",
@@ -59,6 +67,16 @@ def snapshot(config_file: Path) -> dict[str, Any]:
         **health,
         "checkpoint": found["checkpoint"],
     }
+
+
+def _listens(socket_path: Path) -> bool:
+    """Whether a process holds the socket; what a dead one left does not count."""
+    with socket.socket(socket.AF_UNIX) as trial:
+        try:
+            trial.connect(str(socket_path))
+        except OSError:
+            return False
+    return True
 
 
 def _other_config(config_file: Path) -> dict[str, str]:

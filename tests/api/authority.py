@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-FROM = datetime(2000, 1, 1, tzinfo=UTC)  # TLS asks the real clock, which may be wrong where the tests run
+FROM = datetime(2021, 1, 1, tzinfo=UTC)  # TLS asks the real clock, which may be wrong where the tests run
 UNTIL = datetime(2099, 1, 1, tzinfo=UTC)
 
 
@@ -28,7 +28,7 @@ def name_of(common_name: str, unit: str | None) -> x509.Name:
 
 
 class Authority:
-    """Issues certificates that are valid from 2000 to 2098."""
+    """Issues certificates that are valid from 2021 to 2098."""
 
     def __init__(self, name: str = "Test CA") -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())

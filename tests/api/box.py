@@ -40,8 +40,15 @@ NOW = datetime(2026, 11, 25, tzinfo=UTC)
 class Box:
     """A gateway on disk: state and authority files in `folder`. Close it at the end."""
 
-    def __init__(self, folder: Path, gateway: str = "gw-0001.example", authority: Authority | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        gateway: str = "gw-0001.example",
+        authority: Authority | None = None,
+        start_utc_ns: int = START_UTC_NS,
+    ) -> None:
         self.folder = folder
+        self.start_utc_ns = start_utc_ns
         self.gateway = gateway
         self.origin = f"{gateway}/evidence"
         self.authority = authority or Authority()
@@ -79,7 +86,7 @@ class Box:
 
     def instant(self, seq: int) -> Instant:
         """Records arrive one second apart."""
-        return Instant("0" * 32, 1, seq, START_UTC_NS + seq * 1_000_000_000)
+        return Instant("0" * 32, 1, seq, self.start_utc_ns + seq * 1_000_000_000)
 
     def put(self, content: bytes, name: str = "REC_0001.MP4", media_type: str = "video/mp4") -> Artifact:
         """A file in the spool."""

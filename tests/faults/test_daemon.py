@@ -6,12 +6,13 @@ import hashlib
 import json
 import random
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from drivers.bodycam.simulator import StationSimulator
-from tests.faults.bureau import Box, Line, Platform, bureau, folder_source, url_of, wait_until
+from tests.faults.bureau import Box, Line, Platform, bureau, fieldgate, folder_source, url_of, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -212,6 +213,53 @@ def test_cut_and_kill_together_at_a_thousand_records_a_second(tmp_path: Path) ->
         held = fed()
         assert held == sorted(set(held))  # in order, none twice
         assert set(wanted) <= set(held)
+
+
+def test_a_platform_that_lost_everything_gets_everything_again_without_a_restart_here(tmp_path: Path) -> None:
+    with bureau(tmp_path) as (platform, line):
+        station = tmp_path / "station"
+        station.mkdir()
+        box = Box(tmp_path / "box", "gw-lost", url_of(line), sources=folder_source(station))
+        box.enrol(platform)
+        box.start()
+        wanted = {dock(station, number) for number in range(3)}
+        wait_until("the first files", lambda: delivered(platform, box.gateway_id, wanted))
+        port = platform.port
+        platform.stop()
+        for path in platform.folder.iterdir():  # all but its authority is lost
+            if path.name in {"gateways", "enrolment", "uploads", "staging", "log"}:
+                shutil.rmtree(path)
+            elif path.name.startswith("index."):
+                path.unlink()
+        fieldgate("platform", "init", "--dir", platform.folder)
+        platform.start(port)
+        wanted.add(dock(station, 3))
+        wait_until("refused, and said so", lambda: "uplink.denied" in fieldgate("status", box.config_file, "--json"))
+        fieldgate("enrol", box.config_file, "--token", platform.token(box.gateway_id))
+        wait_until("everything again", lambda: delivered(platform, box.gateway_id, wanted))
+        assert "restart" in fieldgate("status", box.config_file)
+        box.stop()
+        assert_each_once(platform, box.gateway_id, wanted)
+
+
+def test_an_address_that_is_taken_stops_nothing_but_the_listener(tmp_path: Path) -> None:
+    with bureau(tmp_path) as (platform, line), socket.create_server(("127.0.0.1", 0)) as taken:
+        station, address = tmp_path / "station", f"127.0.0.1:{taken.getsockname()[1]}"
+        station.mkdir()
+        box = Box(tmp_path / "box", "gw-port", url_of(line), sources=folder_source(station))
+        box.enrol(platform)
+        pki, token = platform.folder / "pki", box.folder / "api.token"
+        token.write_text("token-of-the-api-of-this-box\n")
+        listener = {"listen": address, "certificate_file": pki / "server.pem", "key_file": pki / "server.key"}
+        rows = [f'{key} = "{value}"' for key, value in {**listener, "token_file": token}.items()]
+        box.config_file.write_text("\n".join([box.config_file.read_text(), "[api]", *rows, ""]))
+        box.start()
+        wanted = {dock(station, 1)}
+        wait_until("evidence goes its way", lambda: delivered(platform, box.gateway_id, wanted))
+        assert "another program listens there" in fieldgate("status", box.config_file)
+        taken.close()
+        wait_until("it listens", lambda: f'"https://{address}", "event": "listening"' in box.log_text())
+        box.stop()
 
 
 def acked_ranges(path: Path) -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ import pytest
 from gateway.config import Config, GatewayConfig, KeysConfig, StorageConfig
 from gateway.core.alarms import Alarms
 from gateway.core.errors import StoreFull
-from gateway.core.ports import Backlog, SourceStatus, UplinkStatus
+from gateway.core.ports import Backlog, BatchRow, SourceStatus, UplinkStatus
 from gateway.health import Certificate, Disk, Facts, Finding, Health, Level, judge, overall
 from gateway.ingest import Ingest
 from tests.gateway.doubles import SECOND, MemoryJournal, MemorySeals, Moment, at
@@ -56,6 +56,12 @@ def source(state: Any) -> tuple[SourceStatus, ...]:
         ({"disks": (FINE.disks[0], Disk("spool", 1, 100 * GB))}, "disk.high", "spool disk", "degraded"),
         ({"spool_bytes": 90 * GB}, "disk.high", "spool quota", "degraded"),
         ({"disks": (Disk("state", GB - 1, 5 * GB),)}, "disk.reserve", "", "failing"),
+        (
+            {"certificates": (Certificate("gateway", 0),), "synchronised": False},
+            "certificate.expiring",
+            "gateway",
+            "degraded",
+        ),
         ({"sealing_blocked": "expired"}, "sealing.blocked", "", "failing"),
         ({"unsealed_age_s": 181}, "sealing.late", "", "failing"),
         ({"backlog_age_s": 24 * HOUR}, "backlog.old", "", "degraded"),
@@ -103,7 +109,7 @@ def test_a_problem_is_found(change: dict[str, Any], code: str, subject: str, lev
         {"unstamped_age_s": 99 * HOUR, "backlog": replace(BACKLOG, unstamped=0)},
         {"backlog": None, "backlog_age_s": 99 * HOUR, "unstamped_age_s": 99 * HOUR, "uplink": None},
         {"certificates": (Certificate("gateway", at(1000).utc_ns + 30 * DAY_NS),)},
-        {"certificates": (Certificate("gateway", 0),), "synchronised": False},
+        {"certificates": (Certificate("gateway", at(1000).utc_ns + 30 * DAY_NS),), "synchronised": False},
         {"unsynchronised_s": 299, "synchronised": False},
         {"sources": source("starting")},
         {"disks": (Disk("state", 1, 0),), "spool_bytes": 0, "now": at()},
@@ -142,14 +148,21 @@ def test_the_worst_level_counts() -> None:
     assert overall([finding("failing"), finding("degraded")]) == "failing"
 
 
+BATCH = BatchRow(1, 0, 1, b"", b"", (), "", 0, 0, 0, 0, 0, at(0).utc_ns, b"", b"", b"")
+
+
 class Waiting:
     """Port `Outbox` as far as health asks it."""
 
-    def __init__(self, oldest_utc_ns: int | None) -> None:
+    def __init__(self, oldest_utc_ns: int | None, unstamped: int = 0) -> None:
         self.oldest_utc_ns = oldest_utc_ns
+        self._unstamped = unstamped
 
     def backlog(self) -> Backlog:
-        return Backlog(0 if self.oldest_utc_ns is None else 2, 10, self.oldest_utc_ns, 0, 0)
+        return Backlog(0 if self.oldest_utc_ns is None else 2, 10, self.oldest_utc_ns, 0, self._unstamped)
+
+    def unstamped(self, limit: int) -> list[BatchRow]:
+        return [BATCH][:limit]
 
 
 def health_of(journal: MemoryJournal, clock: Moment, **more: Any) -> Health:
@@ -259,11 +272,11 @@ def test_alarms_of_other_parts_and_changed_files_are_told_once() -> None:
     journal, clock = MemoryJournal(), Moment(at(10))
     status = UplinkStatus(state="refused", reason="403: revoked", stamping_state="unreachable", stamping_reason="away")
     health = health_of(
-        journal, clock, outbox=Waiting(at(0).utc_ns), uplink=status, changed=lambda: ["/keys/gateway.pem"]
+        journal, clock, outbox=Waiting(at(0).utc_ns, 1), uplink=status, changed=lambda: ["/keys/gateway.pem"]
     )
 
     async def raise_both() -> None:
-        await health.alarms.raise_alarm("uplink.denied", "403: revoked")
+        await health.alarms.raise_alarm("uplink.denied", "upload: 403: revoked")
         await health.alarms.raise_alarm("uplink.stalled", "500: a defect", "batch")
 
     asyncio.run(raise_both())

@@ -50,8 +50,6 @@ class LiveBox(Box):
     def instant(self, seq: int) -> Instant:
         return Instant("0" * 32, 1, seq, self.start_utc_ns + seq * 1_000_000)
 
-    start_utc_ns = 0
-
 
 @dataclass
 class Given:
@@ -135,8 +133,8 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
             (folder / "gateway.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
             (folder / "gateway.pem").write_bytes(enrolment.certificate)
             (folder / "token").write_text(enrolment.token + "\n")
-            LiveBox.start_utc_ns = SYSTEM.realtime_ns()
-            box = LiveBox(folder, ID, Given(enrolment, key))  # type: ignore[arg-type]
+            given = Given(enrolment, key)
+            box = LiveBox(folder, ID, given, SYSTEM.realtime_ns())  # type: ignore[arg-type]
             try:
                 yield Scene(url, platform, box, enrolment, folder)
             finally:

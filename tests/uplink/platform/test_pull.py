@@ -60,7 +60,8 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
 def box(tmp_path: Path, platform: Platform) -> Iterator[Box]:
     folder = tmp_path / "box"
     folder.mkdir()
-    found = filled(folder, gateway=GATEWAY, authority=PlatformAuthority(platform))
+    start_utc_ns = int(platform.now().timestamp()) * 10**9  # the platform's certificates begin today
+    found = filled(folder, gateway=GATEWAY, authority=PlatformAuthority(platform), start_utc_ns=start_utc_ns)
     yield found
     found.close()
 
@@ -112,7 +113,7 @@ def test_another_history_is_a_fork(platform: Platform, box: Box, tmp_path: Path)
     assert len(list(state.iterdir())) == 1
     folder = tmp_path / "clone"
     folder.mkdir()
-    clone = filled(folder, gateway=GATEWAY, authority=box.authority)
+    clone = filled(folder, gateway=GATEWAY, authority=box.authority, start_utc_ns=box.start_utc_ns)
     try:
         refusal = pull(platform, clone)
         assert isinstance(refusal, Refusal)
