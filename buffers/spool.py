@@ -31,9 +31,10 @@ from buffers.db import Database, Space, disk_space
 from gateway.core.errors import ConfigError, DiskError, FieldgateError, Problem, ProtocolMisuse, StoreFull
 
 CHUNK_SIZE_BYTES: Final = 262_144
-MARK_INTERVAL_BYTES: Final = 16 * 1024 * 1024
+MARK_INTERVAL_BYTES: Final = 32 * 1024 * 1024
 """A copy that is killed resumes about so far back. Marks are made by a thread behind the copy: the disk then writes
-while the next bytes are hashed, which is also faster than one long fsync at the end (measured: 1.9 against 3.3)."""
+while the next bytes are hashed, which is also faster than one long fsync at the end (measured: 1.9 against 3.3 times
+bare hashing). What is marked leaves the page cache: a long recording pushes nothing else out of a small memory."""
 SPACE_INTERVAL_BYTES: Final = 16 * 1024 * 1024
 """The file system is asked for its room every so many bytes written."""
 PARTS_MAX: Final = 1000
@@ -385,8 +386,8 @@ class Writer:
         self._spool.count(self._name, self._offset - before)
 
     def _take_room(self) -> None:
-        """Take the blocks of all that was announced, without changing the file's size: a tenth less time per copy
-        (measured), fewer pieces on the disk. Only a favour: where it fails, the writes themselves will say so.
+        """Take the blocks of all that was announced, without changing the file's size: a tenth less time
+        per copy (measured), fewer pieces on the disk. Only a favour: where it fails, the writes themselves will say so.
 
         Not os.posix_fallocate: it moves the end of the file, and where the file system cannot, it writes every block.
         """
@@ -435,6 +436,7 @@ class Writer:
         mark = {"key": self._key, "identity": self._identity, "offset": offset, "sha256": sha256}
         try:
             os.fdatasync(self._fd)
+            os.posix_fadvise(self._fd, 0, offset, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise file_error(error, self._part) from error
         try:

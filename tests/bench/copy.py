@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -43,15 +42,12 @@ def run() -> Iterator[Figure]:
                 taken = asyncio.run(_take(station, source, spool))
                 spool.remove(taken.sha256, taken.size_bytes)
 
-            def before() -> None:
-                _touch_memory(source, base / "scratch")
-
             copy, detail = base / "copy", f"{SIZE_BYTES // 10**6} MB, file in the page cache"
-            ratio, spread = median_ratio(take, lambda: _bare(source), RUNS, before)
+            ratio, spread = median_ratio(take, lambda: _bare(source), RUNS, before=os.sync)
             yield at_most("copy + hash + fsync / bare hashlib SHA-256", ratio, 1.8, detail=f"{spread}; {detail}")
-            ratio, spread = median_ratio(take, lambda: _by_hand(source, copy, sync=False), RUNS, before)
+            ratio, spread = median_ratio(take, lambda: _by_hand(source, copy, sync=False), RUNS, before=os.sync)
             yield at_most("copy + hash + fsync / cp && sha256sum", ratio, 1.0, detail=f"{spread}; cp without fsync")
-            ratio, spread = median_ratio(take, lambda: _by_hand(source, copy, sync=True), RUNS, before)
+            ratio, spread = median_ratio(take, lambda: _by_hand(source, copy, sync=True), RUNS, before=os.sync)
             yield Figure("copy + hash + fsync / cp && sync && sha256sum", ratio, "x", detail=f"{spread}; the same work")
         finally:
             database.close()
@@ -70,17 +66,6 @@ async def _take(station: Path, source: Path, spool: Spool) -> Taken:
 def _bare(source: Path) -> None:
     with source.open("rb") as file:
         hashlib.file_digest(file, "sha256")
-
-
-def _touch_memory(source: Path, scratch: Path) -> None:
-    """Have the memory for a copy at hand, and nothing left to write back.
-
-    A virtual machine that has given free memory back to its host pays up to two seconds for the next gigabyte, whoever
-    writes it, and bare hashing writes nothing.
-    """
-    shutil.copyfile(source, scratch)
-    scratch.unlink()
-    os.sync()
 
 
 def _by_hand(source: Path, copy: Path, *, sync: bool) -> None:

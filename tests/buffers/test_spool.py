@@ -417,6 +417,31 @@ def finish_early(writer: Writer) -> str:
     return writer.finish()[0]
 
 
+def test_what_is_marked_leaves_the_page_cache(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is durable: dropping it earlier would make the disk wait for nothing."""
+    monkeypatch.setattr(spool_module, "MARK_INTERVAL_BYTES", 100_000)
+    steps: list[tuple[str, int]] = []
+    real_sync, real_advise = os.fdatasync, os.posix_fadvise
+
+    def sync(fd: int) -> None:
+        real_sync(fd)
+        steps.append(("durable", os.fstat(fd).st_size))
+
+    def advise(fd: int, start: int, size_bytes: int, advice: int) -> None:
+        real_advise(fd, start, size_bytes, advice)
+        steps.append(("dropped" if advice == os.POSIX_FADV_DONTNEED else "?", start + size_bytes))
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    writer = box.spool().open("a", "1", len(VIDEO))
+    writer.write(VIDEO[:150_000])
+    assert writer._marking is not None
+    writer._marking.join()
+    assert steps == [("durable", 150_000), ("dropped", 150_000)]
+    writer.write(VIDEO[150_000:])
+    assert writer.finish()[0] == hashlib.sha256(VIDEO).hexdigest()
+
+
 @pytest.mark.parametrize("answer", ["cannot", "no such call"])
 def test_a_file_system_that_takes_no_blocks_ahead_is_written_all_the_same(
     box: Box, monkeypatch: pytest.MonkeyPatch, answer: str

@@ -152,6 +152,10 @@ class Platform:
         return [leaf for _, path in ends for leaf in (path / "records.jsonl").read_bytes().splitlines()]
 
 
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Every gateway that a test has started."""
+
+
 class Box:
     """One gateway on its own state folder."""
 
@@ -200,6 +204,7 @@ retry_max_s = 2
         """Start the daemon."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([*FIELDGATE, "run", str(self.config_file)], stdout=log, stderr=log)
+        _STARTED.append(self.process)
         return self.process
 
     def start_feeder(self, run: int, acked: Path) -> None:
@@ -207,6 +212,7 @@ retry_max_s = 2
         words = [sys.executable, "-m", "tests.faults.feeder", str(self.config_file), str(run), str(acked)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log, env=environment())
+        _STARTED.append(self.process)
 
     def kill(self) -> None:
         """kill -9."""
@@ -243,13 +249,17 @@ def folder_source(path: Path, name: str = "station-1") -> str:
 
 @contextmanager
 def bureau(folder: Path) -> Iterator[tuple[Platform, Line]]:
-    """A running platform and the line to it."""
+    """A running platform and the line to it. At the end nothing runs any more, also where the test has failed."""
     platform = Platform(folder / "platform")
     platform.start()
     line = Line(("127.0.0.1", platform.port))
     try:
         yield platform, line
     finally:
+        for process in _STARTED:
+            process.kill()
+            process.wait()
+        _STARTED.clear()
         line.close()
         platform.stop()
 

@@ -231,7 +231,6 @@ def test_a_platform_that_lost_everything_gets_everything_again_without_a_restart
                 shutil.rmtree(path)
             elif path.name.startswith("index."):
                 path.unlink()
-        fieldgate("platform", "init", "--dir", platform.folder)
         platform.start(port)
         wanted.add(dock(station, 3))
         wait_until("refused, and said so", lambda: "uplink.denied" in fieldgate("status", box.config_file, "--json"))
