@@ -34,7 +34,7 @@ class Entry:
     time_text: str = ""
     time_local: str = ""
     time_zone: str = ""
-    """Device time of an HTTP listing, as in drivers.bodycam.times."""
+    """Device time of an HTTP listing, as in drivers.times."""
 
 
 @dataclass(frozen=True, slots=True)

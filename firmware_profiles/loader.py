@@ -1,7 +1,8 @@
 """Reads profiles from the built-in folder, further folders or a path, and reports every mistake with its line.
 
-A profile is named by its id (`dsj`), found as `<dir>/<id>.toml` or `<dir>/stations/<id>.toml`, or by a path (it
-then holds a `/` or ends with `.toml`). A profile in a further folder hides a built-in one of the same id.
+A profile is named by its id (`dsj`), found as `<id>.toml` in a folder or in one of its kind (`stations`, `trackers`, …)
+below it, or by a path (it then holds a `/` or ends with `.toml`). A profile in a further folder hides a built-in one of
+the same id. Its `format` says of which kind it is.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ import codecs
 import hashlib
 import re
 import tomllib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
+from firmware_profiles import feed_check, monitor_check, sensor_check, tracker_check
+from firmware_profiles.feed_model import FeedProfile
 from firmware_profiles.model import FIELDS, StationProfile
+from firmware_profiles.monitor_model import MonitorProfile
+from firmware_profiles.sensor_model import SensorProfile
+from firmware_profiles.tracker_model import TrackerProfile
 from gateway.core.errors import Problem, ProfileError
 from gateway.core.record import ProfileRef
 from gateway.toml_lines import key_lines
@@ -26,6 +33,15 @@ from gateway.toml_lines import key_lines
 BUILT_IN: Final = Path(__file__).parent
 PROFILE_MAX_BYTES: Final = 262_144
 PROBLEMS_MAX: Final = 50
+AnyProfile = StationProfile | TrackerProfile | MonitorProfile | SensorProfile | FeedProfile
+KINDS: Final[Mapping[str, type[AnyProfile]]] = {
+    "station": StationProfile,
+    "tracker": TrackerProfile,
+    "monitor": MonitorProfile,
+    "sensor": SensorProfile,
+    "feed": FeedProfile,
+}
+"""Kind, as `format` begins and its folder is called, with an s."""
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ZONE = re.compile(r"Z|[+-](0\d|1[0-4]):[0-5]\d|")
@@ -34,12 +50,14 @@ _REPEATED_GROUP = re.compile(r"\)(\*|\+|\{(?!0?,?1\}))")
 _STEP = re.compile(r"[^.\[\]]+|\[\d+\]")
 _TIME_DIRECTIVE = re.compile(r"%(.?)")
 
+P_co = TypeVar("P_co", bound=AnyProfile, covariant=True)
+
 
 @dataclass(frozen=True, slots=True)
-class LoadedProfile:
+class LoadedProfile(Generic[P_co]):
     """A profile that passed every check, and the reference that records carry."""
 
-    profile: StationProfile
+    profile: P_co
     ref: ProfileRef
     path: Path
 
@@ -54,10 +72,12 @@ class ProfileRow:
     path: Path
     problems: tuple[Problem, ...]
     """Empty: usable."""
+    confirmed: bool = True
+    """All but stations: whether somebody has compared it with a device or its document."""
 
 
-def load(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile:
-    """Load one profile. Raises ProfileError with every problem found."""
+def load(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile[AnyProfile]:
+    """Load one profile of any kind. Raises ProfileError with every problem found."""
     path = _find(id_or_path, [Path(folder) for folder in dirs])
     try:
         with path.open("rb") as file:
@@ -67,25 +87,100 @@ def load(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile:
     return LoadedProfile(parse(text, path), ProfileRef(path.stem, hashlib.sha256(text).hexdigest()), path)
 
 
-def list_profiles(dirs: Sequence[Path | str] = ()) -> list[ProfileRow]:
-    """Every profile that `load` would find by id, by id; unusable ones with their problems."""
+def load_station(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile[StationProfile]:
+    """`load`, for stations only."""
+    loaded = load(id_or_path, dirs)
+    if not isinstance(loaded.profile, StationProfile):
+        raise _other_kind(loaded, "station")
+    return cast("LoadedProfile[StationProfile]", loaded)
+
+
+def load_tracker(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile[TrackerProfile]:
+    """`load`, for trackers and receivers only."""
+    loaded = load(id_or_path, dirs)
+    if not isinstance(loaded.profile, TrackerProfile):
+        raise _other_kind(loaded, "tracker")
+    return cast("LoadedProfile[TrackerProfile]", loaded)
+
+
+def load_monitor(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile[MonitorProfile]:
+    """`load`, for HJ 212 monitors only."""
+    loaded = load(id_or_path, dirs)
+    if not isinstance(loaded.profile, MonitorProfile):
+        raise _other_kind(loaded, "monitor")
+    return cast("LoadedProfile[MonitorProfile]", loaded)
+
+
+def load_sensor(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile[SensorProfile]:
+    """`load`, for Modbus sensors only."""
+    loaded = load(id_or_path, dirs)
+    if not isinstance(loaded.profile, SensorProfile):
+        raise _other_kind(loaded, "sensor")
+    return cast("LoadedProfile[SensorProfile]", loaded)
+
+
+def load_feed(id_or_path: str, dirs: Sequence[Path | str] = ()) -> LoadedProfile[FeedProfile]:
+    """`load`, for JSON feeds only."""
+    loaded = load(id_or_path, dirs)
+    if not isinstance(loaded.profile, FeedProfile):
+        raise _other_kind(loaded, "feed")
+    return cast("LoadedProfile[FeedProfile]", loaded)
+
+
+def _other_kind(loaded: LoadedProfile[AnyProfile], wanted: str) -> ProfileError:
+    text = f"is of a {_kind(loaded.profile)}; a {wanted}'s profile is needed"
+    return ProfileError([Problem(str(loaded.path), 0, "format", text)])
+
+
+def _kind(profile: AnyProfile) -> str:
+    return profile.format.partition("/")[0]
+
+
+def list_profiles(dirs: Sequence[Path | str] = (), kind: str = "") -> list[ProfileRow]:
+    """Every profile that `load` would find by id, by id, of one kind or of all; unusable ones with their problems."""
     rows: dict[str, ProfileRow] = {}
     for folder in _folders([Path(folder) for folder in dirs]):
         for path in sorted(folder.glob("*.toml")):
-            if path.stem in rows:
-                continue
-            rows[path.stem] = _row(path)
-    return [rows[key] for key in sorted(rows)]
+            if path.stem not in rows:
+                rows[path.stem] = _row(path)
+    return [rows[key] for key in sorted(rows) if kind in ("", rows[key].kind)]
+
+
+def ids(kind: str, dirs: Sequence[Path | str] = ()) -> list[str]:
+    """Ids of all profiles of a kind that can be loaded by id, sound or not; a glance at each file, no check."""
+    found: dict[str, bool] = {}
+    for folder in _folders([Path(folder) for folder in dirs]):
+        for path in folder.glob("*.toml"):
+            if path.stem not in found:
+                found[path.stem] = _is_of(kind, path)
+    return sorted(name for name, fits in found.items() if fits)
+
+
+def tracker_ids(dirs: Sequence[Path | str] = ()) -> list[str]:
+    """`ids` of trackers."""
+    return ids("tracker", dirs)
+
+
+def _is_of(kind: str, path: Path) -> bool:
+    if path.parent.name == f"{kind}s":
+        return True
+    try:
+        with path.open("rb") as file:
+            return f'"{kind}/v'.encode() in file.read(PROFILE_MAX_BYTES)
+    except OSError:
+        return False
 
 
 def _row(path: Path) -> ProfileRow:
     try:
-        return ProfileRow(path.stem, "station", load(str(path)).profile.title, path, ())
+        profile = load(str(path)).profile
     except ProfileError as error:
-        return ProfileRow(path.stem, "station", "", path, tuple(error.problems))
+        return ProfileRow(path.stem, _kind_of({}, path), "", path, tuple(error.problems), confirmed=False)
+    confirmed = isinstance(profile, StationProfile) or profile.confirmed
+    return ProfileRow(path.stem, _kind(profile), profile.title, path, (), confirmed)
 
 
-def parse(text: bytes, path: Path) -> StationProfile:
+def parse(text: bytes, path: Path) -> AnyProfile:
     """Check the bytes of a profile file; `path` names it in messages. Raises ProfileError."""
     file = str(path)
     if len(text) > PROFILE_MAX_BYTES:
@@ -96,7 +191,7 @@ def parse(text: bytes, path: Path) -> StationProfile:
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise ProfileError([Problem(file, line, "", "not UTF-8; save the file as UTF-8")]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         found = re.search(r"\(at line (\d+)", str(error))
         line = int(found[1]) if found else 0
         raise ProfileError([Problem(file, line, "", f"not TOML: {error}")]) from None
@@ -106,12 +201,35 @@ def parse(text: bytes, path: Path) -> StationProfile:
     def note(key: str, message: str) -> None:
         problems.append(Problem(file, _line_of(lines, key), key, message))
 
-    profile = _convert(table, note)
+    shape = KINDS[_kind_of(table, path)]
+    profile = _convert(table, shape, note)
     if profile is not None:
-        _check_profile(profile, path.stem, note)
+        _check_head(profile, path.stem, note)
+        _check(profile, note)
     if problems or profile is None:
-        raise ProfileError(sorted(problems, key=lambda problem: problem.line))
+        raise ProfileError(sorted(problems, key=lambda problem: problem.line)[:PROBLEMS_MAX])
     return profile
+
+
+def _check(profile: AnyProfile, note: Callable[[str, str], None]) -> None:
+    match profile:
+        case StationProfile():
+            _check_station(profile, note)
+        case TrackerProfile():
+            tracker_check.check(profile, note)
+        case MonitorProfile():
+            monitor_check.check(profile, note)
+        case SensorProfile():
+            sensor_check.check(profile, note)
+        case FeedProfile():
+            feed_check.check(profile, note)
+
+
+def _kind_of(table: Mapping[str, Any], path: Path) -> str:
+    """By `format`; a file that says nothing of the kind is taken for what its folder holds."""
+    said = str(table.get("format", "")).partition("/")[0]
+    folder = path.parent.name.removesuffix("s")
+    return said if said in KINDS else folder if folder in KINDS else "station"
 
 
 def _find(id_or_path: str, dirs: list[Path]) -> Path:
@@ -131,19 +249,19 @@ def _find(id_or_path: str, dirs: list[Path]) -> Path:
 
 
 def _folders(dirs: list[Path]) -> list[Path]:
-    return [folder for base in [*dirs, BUILT_IN] for folder in (base, base / "stations")]
+    return [folder for base in [*dirs, BUILT_IN] for folder in (base, *(base / f"{kind}s" for kind in KINDS))]
 
 
 # ------------------------------------------------------------------------------------------ shape
 
 
-def _convert(table: dict[str, Any], note: Callable[[str, str], None]) -> StationProfile | None:
+def _convert(table: dict[str, Any], shape: type[AnyProfile], note: Callable[[str, str], None]) -> AnyProfile | None:
     """Collect every shape mistake: take the offending value out and try again."""
     removed: set[str] = set()
     clean = True
     for _ in range(PROBLEMS_MAX):
         try:
-            profile = msgspec.convert(table, StationProfile)
+            profile = msgspec.convert(table, shape)
             return profile if clean else None
         except msgspec.ValidationError as error:
             clean = False
@@ -158,7 +276,7 @@ def _convert(table: dict[str, Any], note: Callable[[str, str], None]) -> Station
                     return None
                 removed.add(path)
             elif unknown := re.search(r"unknown field `(.+)`", message):
-                near = get_close_matches(unknown[1], _all_keys(), 1)
+                near = get_close_matches(unknown[1], _all_keys(shape), 1)
                 note(_join(path, unknown[1]), "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
                 _remove(table, _join(path, unknown[1]))
             else:
@@ -193,12 +311,12 @@ def _remove(table: Any, path: str) -> bool:
     return True
 
 
-def _all_keys() -> list[str]:
-    pending: list[type[msgspec.Struct]] = [StationProfile]
+def _all_keys(shape: type[msgspec.Struct]) -> list[str]:
+    pending: list[type[msgspec.Struct]] = [shape]
     names: set[str] = set()
     while pending:
         for item in msgspec.structs.fields(pending.pop()):
-            names.add(item.name)
+            names.add(item.encode_name)
             parts = (item.type, *getattr(item.type, "__args__", ()))
             pending += [part for part in parts if isinstance(part, type) and issubclass(part, msgspec.Struct)]
     return sorted(names)
@@ -215,7 +333,7 @@ def _line_of(lines: Mapping[tuple[str | int, ...], int], key: str) -> int:
 # ---------------------------------------------------------------------------------------- meaning
 
 
-def _check_profile(profile: StationProfile, stem: str, note: Callable[[str, str], None]) -> None:
+def _check_head(profile: AnyProfile, stem: str, note: Callable[[str, str], None]) -> None:
     if profile.id != stem:
         note("id", f"is {profile.id!r}, but the file is called {stem}.toml; make them the same")
     if not _ID.fullmatch(profile.id):
@@ -223,6 +341,9 @@ def _check_profile(profile: StationProfile, stem: str, note: Callable[[str, str]
     for key, text in (("title", profile.title), ("source", profile.source)):
         if not text.strip():
             note(key, "is empty")
+
+
+def _check_station(profile: StationProfile, note: Callable[[str, str], None]) -> None:
     if not 0 <= profile.quiet_s <= 86_400:
         note("quiet_s", "expected 0 to 86400 seconds")
     for index, encoding in enumerate(profile.encodings):
@@ -325,8 +446,10 @@ def _check_examples(profile: StationProfile, note: Callable[[str, str], None]) -
 
 def _check_pattern(key: str, pattern: str, groups: set[str], note: Callable[[str, str], None]) -> set[str]:
     try:
-        found = set(re.compile(pattern).groupindex)
-    except (re.error, RecursionError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # such as [a--b]: its meaning may change
+            found = set(re.compile(pattern).groupindex)
+    except (re.error, FutureWarning, RecursionError, OverflowError) as error:
         note(key, f"not a regular expression: {error}")
         return set()
     if not pattern:

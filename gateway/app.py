@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,16 +30,24 @@ from drivers import registry
 from gateway import keys, log, metrics
 from gateway.bundles import StoreBundles
 from gateway.clock import SystemClock, read_boot_id, unmapped_epochs
-from gateway.config import Config, SourceConfig
+from gateway.config import Config
+from gateway.config_sources import SourceConfig
 from gateway.core import kinds
 from gateway.core.errors import ConfigError, ForkError, Problem, StoreFull, TransientError, UplinkRejected
-from gateway.core.ports import Signer, SourceStatus, UplinkStatus
+from gateway.core.ports import LiveStatus, Signer, SourceStatus, UplinkStatus
 from gateway.core.record import Draft, Record, StateChange, parse_leaf
 from gateway.enrolment import FilesAtStart
 from gateway.health import Health
 from gateway.ingest import Ingest
+from gateway.judge import Around, JudgeService, JudgeStatus
+from gateway.judges import judges
 from gateway.ledger.grammar import FormatError, origin_of
 from gateway.ledger.trust import Trust, load_certificates, load_crls
+from gateway.live import Board
+from gateway.orders import Desk
+from gateway.privacy import Privacies
+from gateway.recent import Recent
+from gateway.rule_files import Watched
 from gateway.sealer import Sealer
 from gateway.supervisor import Supervisor, Tick
 
@@ -86,7 +94,13 @@ class Gateway:
     reader: Queries
     bundles: StoreBundles
     sealer: Sealer
+    recent: Recent
+    privacies: Privacies
+    board: Board
+    desk: Desk
     uplink_status: UplinkStatus = field(default_factory=UplinkStatus)
+    judge_status: JudgeStatus = field(default_factory=JudgeStatus)
+    live_status: LiveStatus = field(default_factory=LiveStatus)
     sources: list[SourceStatus] = field(default_factory=list)
     files_at_start: FilesAtStart | None = None
     config_sha256: str = ""
@@ -127,7 +141,8 @@ class Gateway:
             state_interval_s=config.time.state_interval_s,
             boot=boot,
         )
-        ingest = Ingest(Journal(database), clock, memory)
+        recent, privacies = Recent(), Privacies(config)
+        ingest = Ingest(Journal(database), clock, memory, recent)
         spool = Spool(
             database,
             storage.spool_dir,
@@ -159,6 +174,10 @@ class Gateway:
             reader=reader,
             bundles=bundles,
             sealer=sealer,
+            recent=recent,
+            privacies=privacies,
+            board=Board(privacies.of),
+            desk=Desk(ingest, memory, clock),
         )
 
     def close(self) -> None:
@@ -186,6 +205,10 @@ class Gateway:
             add("uplink", lambda tick: self._deliver(stop, tick), limit_s=SLOW_LIMIT_S, essential=False)
         if self.config.time.tsa_url and self.signer is not None:
             add("stamping", lambda tick: self._stamp(stop, tick), limit_s=SLOW_LIMIT_S, essential=False)
+        add("judge", self._judge, limit_s=SLOW_LIMIT_S, essential=False)
+        if self.config.live.url:
+            add("live", self._publish, limit_s=SLOW_LIMIT_S, essential=False)
+        add("privacy", self._watch_privacy, essential=False)
         for source in self.config.source:
             self._add_source(supervisor, source, stop)
         return await supervisor.run()
@@ -209,6 +232,8 @@ class Gateway:
                 status=status,
                 stop=stop,
                 tick=tick,
+                orders=self.desk,
+                time_marks=self.clock,
             )
 
         supervisor.add(f"source {source.name}", run, limit_s=SLOW_LIMIT_S, essential=False)
@@ -224,10 +249,12 @@ class Gateway:
             outbox=self.outbox if self.config.uplink.url else None,
             sources=lambda: self.sources,
             uplink=self.uplink_status,
+            live=self.live_status,
             certificates=lambda: {} if self.signer is None else {"gateway": self.signer.certificate_pem},
             changed=self.files_at_start.changed if self.files_at_start is not None else tuple,
             config_sha256=self.config_sha256,
             loops=lambda: [(loop.name, loop.error) for loop in supervisor.loops if loop.state == "waiting"],
+            judge=lambda: asdict(self.judge_status) if self.config.rules.path else None,
         )
 
     # ------------------------------------------------------------ loops
@@ -272,8 +299,14 @@ class Gateway:
             status=self.uplink_status,
         )
 
+    async def _publish(self, tick: Tick) -> None:
+        from uplink.mqtt_client import run_live
+
+        await run_live(self.config, self.board, self.clock, tick=tick, fraction=random.random, status=self.live_status)
+
     def _api(self, health: Health) -> ASGIApp:
         from gateway.api.app import Backend, make_app
+        from gateway.api.roles import Rights
 
         backend = Backend(
             origin=origin_of(self.config.gateway.id),
@@ -283,6 +316,9 @@ class Gateway:
             sources=lambda: self.sources,
             health=health.snapshot,
             accept_receipt=self._accept_receipt,
+            live=self.board,
+            orders=self.desk,
+            rights=Rights(self.privacies.of, lambda: self.privacies.any_private),
         )
         return make_app(backend)
 
@@ -325,6 +361,30 @@ class Gateway:
             await Notices(self.ingest, self.ingest.alarms).beacon(
                 verified.receipt.nonce, verified.text_sha256, verified.batch.end, now_s=0.0
             )
+
+    async def _judge(self, tick: Tick) -> None:
+        """Rules over what the journal gains; without a rule folder only the live board is fed."""
+        path = self.config.rules.path
+        rules = await asyncio.to_thread(Watched, path) if path else None
+        around = Around(
+            self.ingest,
+            self.reader,
+            self.memory,
+            self.clock,
+            self.ingest.alarms,
+            self.recent,
+            self.board,
+            self.judge_status,
+            self.privacies.of,
+        )
+        service = JudgeService(judges() if path else {}, around, rules, self.config.rules.reload_s)
+        await service.run(tick)
+
+    async def _watch_privacy(self, tick: Tick) -> None:
+        """Notice that a devices file has changed."""
+        while True:
+            await _pause(UPKEEP_TICK_S, tick)
+            await asyncio.to_thread(self.privacies.refresh)
 
     async def _retain(self, tick: Tick) -> None:
         """Expire what may go; what a crash left half-done is finished first."""
@@ -416,7 +476,14 @@ def with_credentials(config: Config) -> Config:
         config,
         keys=replace(config.keys, key_file=found(config.keys.key_file)),
         uplink=replace(config.uplink, token_file=found(config.uplink.token_file)),
-        api=replace(config.api, key_file=found(config.api.key_file), token_file=found(config.api.token_file)),
+        api=replace(
+            config.api,
+            key_file=found(config.api.key_file),
+            token_file=found(config.api.token_file),
+            viewer_token_file=found(config.api.viewer_token_file),
+            operator_token_file=found(config.api.operator_token_file),
+        ),
+        live=replace(config.live, key_file=found(config.live.key_file), password_file=found(config.live.password_file)),
     )
 
 

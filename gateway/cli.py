@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.commands import box, central, evidence, profiles
+from gateway.commands import box, central, device, evidence, findings, profiles, rules, simulate
 from gateway.commands.output import Guarded
 
 
@@ -25,7 +25,11 @@ for command in (
     evidence.export,
     evidence.bundles,
     evidence.pull,
+    findings.findings,
+    device.device,
     profiles.profile,
+    rules.rules,
+    simulate.simulate,
     central.platform,
 ):
     main.add_command(command)

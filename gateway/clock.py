@@ -11,6 +11,10 @@ at every start of the gateway, so that an epoch never spans a boot. Within an ep
 Records (EVIDENCE.md, Time): `clock.step` for each step; `clock.state` at start, at every change of source or state
 and at least every `state_interval_s`; `clock.map` once, when an epoch of this boot that was never synchronised can be
 mapped because a later one is: true utc of its records = mono_ns + offset_ns, give or take uncertainty_ms.
+
+A receiver of satellites (port TimeMarks) sets no clock. Where nobody else keeps it, what the satellites say decides:
+a clock that they show to be right counts as synchronised, by source "gnss"; one that they show to be
+wrong does not, and its epochs are mapped by their word, `clock.map` with source "gnss".
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from gateway import metrics
 from gateway.core import kinds
 from gateway.core.errors import StoreFull
 from gateway.core.instant import Instant
+from gateway.core.marks import GNSS_FRESH_NS, GNSS_SHOWN_NS, Gnss, Marks
 from gateway.core.ports import Sink
 from gateway.core.record import Draft, Record
 
@@ -258,10 +263,23 @@ class _Epoch:
     began: Instant | None
     """None for an epoch of this boot that an earlier start of the gateway stored."""
     synchronised: bool = False
+    by_gnss: bool = False
+    """A `clock.map` by satellites is stored; another follows where somebody who keeps the clock can say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    """What the last poll gave to be stored."""
+
+    key: tuple[object, ...]
+    mono_ns: int
+    mapped: list[_Epoch]
+    for_good: bool
+    """Not by satellites alone."""
 
 
 class SystemClock:
-    """The gateway's clock (port `Clock`). Readings may be taken in any thread; a lock keeps their order."""
+    """The gateway's clock (ports `Clock`, `TimeMarks`). May be read in any thread; a lock keeps the order."""
 
     def __init__(
         self,
@@ -285,11 +303,12 @@ class SystemClock:
         self._unmapped = [_Epoch(number, None) for number in unmapped]
         self._steps: list[tuple[Draft, Instant]] = []
         self._suspended_ns = mono_ns - readers.monotonic_ns()
-        self._discipline: Discipline | None = None
+        self._marks = Marks()
+        self._verdict: tuple[bool, Source] = (False, "none")
         self._last_good: Instant | None = None
         self._stated: tuple[object, ...] | None = None
         self._stated_mono_ns = 0
-        self._offered: tuple[tuple[object, ...], int, list[_Epoch]] | None = None
+        self._offered: _Offered | None = None
         metrics.CLOCK_EPOCH.set(first_epoch)
 
     # ------------------------------------------------------------ readings
@@ -306,12 +325,24 @@ class SystemClock:
     @property
     def synchronised(self) -> bool:
         """Whether the clock was synchronised when it was last polled."""
-        return self._discipline is not None and self._discipline.synchronised
+        return self._verdict[0]
 
     @property
     def source(self) -> Source:
         """Where the time came from when the clock was last polled."""
-        return "none" if self._discipline is None else self._discipline.source
+        return self._verdict[1]
+
+    def mark(self, source: str, utc_ns: int, mono_ns: int, uncertainty_ns: int) -> None:
+        """Port `TimeMarks`: a receiver tells the time."""
+        with self._lock:
+            self._marks.mark(source, utc_ns, mono_ns, uncertainty_ns)
+
+    @property
+    def gnss(self) -> Gnss | None:
+        """What satellites said last; None where they have not said anything within an hour."""
+        with self._lock:
+            now = self._now()
+            return self._marks.against_clock(now, GNSS_SHOWN_NS)
 
     def take_steps(self) -> list[tuple[Draft, Instant]]:
         """Steps found and not yet stored, in order: to be stored before any record of the epoch that they began."""
@@ -354,7 +385,7 @@ class SystemClock:
             self._unmapped.append(self._epoch)
         self._epoch = _Epoch(now.epoch, now)
         self._last = now
-        self._discipline = None  # what was known about the clock is not known about this epoch
+        self._verdict = (False, "none")  # what was known about the clock is not known about this epoch
         self._stated = None
         step = _step_draft(before, now, self._cause(before, now))
         if len(self._steps) < PENDING_STEPS_MAX:
@@ -382,34 +413,49 @@ class SystemClock:
         discipline = self._readers.discipline()
         with self._lock:
             now = self._now()
-            self._discipline = discipline
             self._suspended_ns = now.mono_ns - self._readers.monotonic_ns()
-            metrics.CLOCK_SYNCHRONISED.set(int(discipline.synchronised))
-            mapped: list[_Epoch] = []
-            if discipline.synchronised:
+            gnss = self._marks.against_clock(now, GNSS_FRESH_NS)
+            kept = discipline.synchronised
+            synchronised = kept or (gnss is not None and gnss.good)
+            source: Source = discipline.source if kept or not synchronised else "gnss"
+            self._verdict = (synchronised, source)
+            metrics.CLOCK_SYNCHRONISED.set(int(synchronised))
+            if synchronised:
                 self._epoch.synchronised = True
                 self._last_good = now
-                mapped = list(self._unmapped)
+            mapped = self._to_map(gnss, kept=kept)
             drafts = []
-            key = _state_key(discipline, now.epoch)
-            due = key != self._stated or now.mono_ns - self._stated_mono_ns >= self._state_interval_ns
-            if due:
-                drafts.append(self._state(discipline))
+            key = _state_key(discipline, self._verdict, gnss, now.epoch)
+            if key != self._stated or now.mono_ns - self._stated_mono_ns >= self._state_interval_ns:
+                drafts.append(self._state(discipline, gnss))
             if mapped:
-                drafts.append(_map_draft(self.boot, now, discipline, mapped))
-            self._offered = (key, now.mono_ns, mapped) if drafts else None
+                drafts.append(_map_draft(self.boot, now, discipline, None if kept else gnss, mapped))
+            self._offered = _Offered(key, now.mono_ns, mapped, kept) if drafts else None
             return drafts
+
+    def _to_map(self, gnss: Gnss | None, *, kept: bool) -> list[_Epoch]:
+        """Epochs whose true time can be told now and was not yet: also the present one, where satellites show that it
+        is wrong."""
+        if kept:
+            return list(self._unmapped)
+        if gnss is None or not gnss.believed:
+            return []
+        present = [] if self._epoch.synchronised else [self._epoch]
+        return [epoch for epoch in (*self._unmapped, *present) if not epoch.by_gnss]
 
     def confirm(self) -> None:
         """What the last `poll` returned is stored."""
         with self._lock:
-            if self._offered is None:
+            offered, self._offered = self._offered, None
+            if offered is None:
                 return
-            key, mono_ns, mapped = self._offered
-            self._offered = None
-            if key[0] == self._epoch.number:
-                self._stated, self._stated_mono_ns = key, mono_ns
-            self._unmapped = [epoch for epoch in self._unmapped if epoch not in mapped]
+            if offered.key[0] == self._epoch.number:
+                self._stated, self._stated_mono_ns = offered.key, offered.mono_ns
+            if offered.for_good:
+                self._unmapped = [epoch for epoch in self._unmapped if epoch not in offered.mapped]
+            else:
+                for epoch in offered.mapped:
+                    epoch.by_gnss = True
 
     async def run(self, sink: Sink, tick: Callable[[], None], poll_s: float = POLL_S) -> None:
         """Store the state of the clock for ever. A full store is tried again at the next poll."""
@@ -424,7 +470,7 @@ class SystemClock:
             tick()
             await asyncio.sleep(poll_s)
 
-    def _state(self, discipline: Discipline) -> Draft:
+    def _state(self, discipline: Discipline, gnss: Gnss | None) -> Draft:
         timex, chrony, good = discipline.timex, discipline.chrony, self._last_good
         kernel: dict[str, Any] | None = None
         if timex is not None:
@@ -444,8 +490,9 @@ class SystemClock:
             "gateway",
             "",
             {
-                "synchronised": discipline.synchronised,
-                "source": discipline.source,
+                "synchronised": self._verdict[0],
+                "source": self._verdict[1],
+                "gnss": None if gnss is None else gnss.shown(),
                 "kernel": kernel,
                 "chrony": tracking,
                 "timesyncd": discipline.timesyncd,
@@ -509,28 +556,33 @@ def _merged(first: Draft, second: Draft) -> Draft:
     return Draft(kinds.CLOCK_STEP, "gateway", "", data)
 
 
-def _state_key(discipline: Discipline, epoch: int) -> tuple[object, ...]:
+def _state_key(
+    discipline: Discipline, verdict: tuple[bool, Source], gnss: Gnss | None, epoch: int
+) -> tuple[object, ...]:
     timex, chrony = discipline.timex, discipline.chrony
     return (
         epoch,
-        discipline.synchronised,
-        discipline.source,
+        *verdict,
+        None if gnss is None else (gnss.source, gnss.against, gnss.good),
         None if timex is None else timex.state,
         None if chrony is None else (chrony.refid, chrony.leap),
         discipline.rtc,
     )
 
 
-def _map_draft(boot: str, now: Instant, discipline: Discipline, epochs: Sequence[_Epoch]) -> Draft:
+def _map_draft(boot: str, now: Instant, discipline: Discipline, gnss: Gnss | None, epochs: Sequence[_Epoch]) -> Draft:
     """One offset for all epochs of a boot: mono_ns runs through them. Uncertainty: the error now, plus 500 ppm of the
-    time since the oldest of them began (since boot where that is not known)."""
+    time since the oldest of them began (since boot where that is not known). `gnss`: where only satellites can say."""
     oldest_ns = min(0 if epoch.began is None else epoch.began.mono_ns for epoch in epochs)
     error_us = _ERROR_MAX_US if discipline.timex is None else discipline.timex.maxerror_us
+    if gnss is not None:
+        error_us = gnss.uncertainty_ns // 1000
     uncertainty_us = error_us + (now.mono_ns - oldest_ns) * DRIFT_PPM // 1_000_000_000
     data = {
         "epochs": [epoch.number for epoch in epochs],
-        "offset_ns": str(now.utc_ns - now.mono_ns),
+        "offset_ns": str(now.utc_ns - now.mono_ns + (0 if gnss is None else gnss.offset_ns)),
         "uncertainty_ms": -(-uncertainty_us // 1000),
         "mapped_boot": boot,
+        "source": discipline.source if gnss is None else "gnss",
     }
     return Draft(kinds.CLOCK_MAP, "gateway", "", data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
@@ -18,19 +19,27 @@ import msgspec
 from msgspec import Meta, inspect
 
 from gateway import toml_check, toml_lines
+from gateway.config_sources import (
+    Bytes,
+    Days,
+    Hj212Config,
+    Hj212SerialConfig,
+    JsonHttpConfig,
+    JsonMqttConfig,
+    Jt808Config,
+    ModbusSerialConfig,
+    ModbusTcpConfig,
+    NmeaListenConfig,
+    NmeaSerialConfig,
+    NmeaTcpConfig,
+    Seconds,
+    Section,
+    SourceConfig,
+    StationFolderConfig,
+    StationHttpConfig,
+)
 from gateway.core.errors import ConfigError, Problem
 
-Count = Annotated[int, Meta(ge=1, le=10_000_000)]
-Bytes = Annotated[int, Meta(ge=0, le=1_000_000_000_000_000)]
-Days = Annotated[int, Meta(ge=0, le=36_500)]
-Seconds = Annotated[int, Meta(ge=1, le=604_800)]
-SourceName = Annotated[
-    str,
-    Meta(
-        pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,63})?\Z",
-        description="1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
-    ),
-]
 GATEWAY_ID_RULE: Final = "1 to 63 of a-z, 0-9, '.' and '-', with a letter or digit at both ends"
 GatewayId = Annotated[
     str,
@@ -39,11 +48,6 @@ GatewayId = Annotated[
         description=GATEWAY_ID_RULE,
     ),
 ]
-PollSeconds = Annotated[float, Meta(ge=0.1, le=86_400)]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all tables of the file: unknown keys are errors."""
 
 
 class GatewayConfig(Section, frozen=True):
@@ -124,39 +128,34 @@ class ApiConfig(Section, frozen=True):
     """Set: every client must present a certificate of this CA."""
     token_file: str = ""
     """Set: every request must carry ``Authorization: Bearer <token>``."""
+    viewer_token_file: str = ""
+    """A second token, for people who look: nothing of the privacy class `process`."""
+    operator_token_file: str = ""
+    """A third one, for people who look and order."""
 
 
-class StationFolderConfig(Section, frozen=True, tag_field="type", tag="station-folder"):
-    name: SourceName
-    path: str
-    """Mounted SMB/NFS share, USB disk or card; read only, never modified."""
-    profile: str = "generic"
-    """Station profile: an id of firmware_profiles/stations or a path to a TOML file."""
-    station: str = ""
-    """Identity of the station in records; default: name."""
-    poll_s: PollSeconds = 10.0
-    stable_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
-    depth_max: Annotated[int, Meta(ge=0, le=64)] = 16
-    entries_max: Count = 200_000
-    file_max_bytes: Bytes = 1_000_000_000_000
+class RulesConfig(Section, frozen=True):
+    path: str = ""
+    """A folder: rule sets, permits and places (gateway/rules/RULES.md); empty: nothing is judged."""
+    reload_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    """How often the folder is looked at. An error in it keeps the last good set in force."""
 
 
-class StationHttpConfig(Section, frozen=True, tag_field="type", tag="station-http"):
-    name: SourceName
-    url: str
-    profile: str = "generic-http"
-    station: str = ""
+class LiveConfig(Section, frozen=True):
+    """Live values over MQTT 5 (uplink/WIRE.md). Never the evidence path."""
+
+    url: str = ""
+    """``mqtts://host:8883`` or ``mqtt://host:1883``; empty: off."""
     ca_file: str = ""
-    token_file: str = ""
-    poll_s: PollSeconds = 30.0
-    stable_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
-    """Not waited for where the listing declares a sha256."""
-    timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
-    pages_max: Count = 1000
-    file_max_bytes: Bytes = 1_000_000_000_000
-
-
-SourceConfig = StationFolderConfig | StationHttpConfig
+    certificate_file: str = ""
+    key_file: str = ""
+    username: str = ""
+    password_file: str = ""
+    topic_prefix: str = "fieldgate/v1"
+    queue_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    """Findings that wait while the broker is away; positions are conflated to the newest of each device."""
+    include_process: bool = False
+    """Also tracks of the privacy class `process` (officers)."""
 
 
 class Config(Section, frozen=True):
@@ -168,9 +167,11 @@ class Config(Section, frozen=True):
     retention: RetentionConfig = RetentionConfig()
     uplink: UplinkConfig = UplinkConfig()
     api: ApiConfig = ApiConfig()
-    profile_dirs: list[str] = []
+    rules: RulesConfig = RulesConfig()
+    live: LiveConfig = LiveConfig()
+    profile_dirs: list[str] = msgspec.field(default_factory=list)
     """Further folders with device profiles; a profile there hides a built-in one of the same id."""
-    source: list[SourceConfig] = []
+    source: list[SourceConfig] = msgspec.field(default_factory=list)
 
 
 # --------------------------------------------------------------------------------------------- loading
@@ -228,11 +229,39 @@ def _with_whole_paths(config: Config, base: Path) -> Config:
         uplink=msgspec.structs.replace(uplink, receipt_ca_file=uplink.receipt_ca_file or keys.ca_file),
         api=resolve(config.api),
         profile_dirs=[whole(folder) for folder in config.profile_dirs],
-        source=[msgspec.structs.replace(item, station=item.station or item.name) for item in sources],
+        rules=resolve(config.rules),
+        live=resolve(config.live),
+        source=[_with_identity(_with_whole_devices(item, whole)) for item in sources],
     )
 
 
+def _with_whole_devices(source: SourceConfig, whole: Callable[[str], str]) -> SourceConfig:
+    """The devices of a Modbus bus, with their profiles' paths and their identities."""
+    if not isinstance(source, ModbusSerialConfig | ModbusTcpConfig):
+        return source
+    devices = [
+        msgspec.structs.replace(
+            one,
+            profile=whole(one.profile) if _names_file(one.profile) else one.profile,
+            device=one.device or f"{source.name}-{one.unit}",
+        )
+        for one in source.devices
+    ]
+    return msgspec.structs.replace(source, devices=devices)
+
+
+def _with_identity(source: SourceConfig) -> SourceConfig:
+    """What stands for the device in records where the file names none: the name of the source."""
+    if isinstance(source, StationFolderConfig | StationHttpConfig):
+        return msgspec.structs.replace(source, station=source.station or source.name)
+    if isinstance(source, NmeaSerialConfig | NmeaTcpConfig):
+        return msgspec.structs.replace(source, device=source.device or source.name)
+    return source
+
+
 Note = Callable[[toml_lines.Path, str], None]
+OWN_NAMES: Final = frozenset({"gateway", "rules", "orders", "retention"})
+"""Under which the gateway keeps records and memory of its own."""
 
 
 def _check_meaning(config: Config, known_profiles: KnownProfiles | None, note: Note) -> None:
@@ -254,6 +283,7 @@ def _check_meaning(config: Config, known_profiles: KnownProfiles | None, note: N
     if uplink.url and config.keys.certificate_file and not uplink.receipt_ca_file:
         note(("uplink", "receipt_ca_file"), "missing: without it or keys.ca_file no receipt can be verified")
     _check_listener(api, note)
+    _check_live(config.live, note)
     _check_sources(config, known_profiles, note)
 
 
@@ -304,8 +334,41 @@ def _check_listener(api: ApiConfig, note: Note) -> None:
     for key in ("certificate_file", "key_file"):
         if not getattr(api, key):
             note(("api", key), "missing: a listener on the network speaks TLS only")
+    if (api.viewer_token_file or api.operator_token_file) and not api.token_file:
+        note(("api", "token_file"), "missing: beside tokens for viewers and operators the platform needs its own")
     if not api.client_ca_file and not api.token_file:
         note(("api", "client_ca_file"), "missing: set it, or token_file, so that not everybody can read evidence")
+
+
+def _check_live(live: LiveConfig, note: Note) -> None:
+    if not live.url:
+        return
+    if problem := _broker_problem(live.url):
+        note(("live", "url"), problem)
+        return
+    if live.password_file and not live.username:
+        note(("live", "username"), "missing: a password goes with a user name")
+    if bool(live.certificate_file) != bool(live.key_file):
+        note(("live", "key_file"), "certificate_file and key_file go together")
+    if live.url.startswith("mqtt:") and (live.ca_file or live.certificate_file):
+        note(("live", "url"), "mqtt:// is not encrypted and uses no certificates; use mqtts://")
+    if not re.fullmatch(r"[^+#/$\x00-\x1f][^+#\x00-\x1f]{0,199}", live.topic_prefix) or live.topic_prefix.endswith("/"):
+        text = f"{toml_check.shown(live.topic_prefix)}: 1 to 200 signs without + and #, no / at an end, no $ first"
+        note(("live", "topic_prefix"), text)
+
+
+def _broker_problem(url: str) -> str:
+    """Why this is no address of an MQTT broker; "" where it is one."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"mqtt", "mqtts"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound or parts.path.strip("/") or parts.query or parts.fragment or " " in url:
+        return f"expected mqtts://broker.example:8883, found {toml_check.shown(url)}"
+    if parts.username or parts.password:
+        return "must not hold a user name or password; use username and password_file"
+    return ""
 
 
 def _check_sources(config: Config, known_profiles: KnownProfiles | None, note: Note) -> None:
@@ -321,22 +384,102 @@ def _check_sources(config: Config, known_profiles: KnownProfiles | None, note: N
                 text = f"holds, or lies in, {own}: the gateway would take its own files as evidence, for ever"
                 note(("source", index, "path"), text)
             folders.setdefault(source.path, source.name)
-        if source.name == "gateway":
-            note(("source", index, "name"), "'gateway' names the gateway itself in records; choose another")
+        if source.name in OWN_NAMES:
+            note(("source", index, "name"), f"{source.name!r} names the gateway itself, or its memory; choose another")
         elif source.name != "placeholder" and source.name in names:
             note(("source", index, "name"), f"{source.name!r} is already the name of source[{names[source.name]}]")
         names.setdefault(source.name, index)
         if isinstance(source, StationHttpConfig):
             _check_url(("source", index, "url"), source.url, note)
-        if known is None:
-            continue
-        if _names_file(source.profile):
-            if not Path(source.profile).is_file():
-                note(("source", index, "profile"), f"no such file: {source.profile}")
-        elif source.profile not in known:
-            near = get_close_matches(source.profile, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            note(("source", index, "profile"), f"no profile {source.profile!r}; {hint}")
+        _check_links(index, source, note)
+        if isinstance(source, ModbusSerialConfig | ModbusTcpConfig):
+            _check_bus(index, source, known, note)
+        elif known is not None and not isinstance(source, Jt808Config | Hj212Config | Hj212SerialConfig):
+            _check_profile(("source", index, "profile"), source.profile, known, note)
+
+
+def _check_links(index: int, source: SourceConfig, note: Note) -> None:
+    """Addresses of sources that listen or connect."""
+    if isinstance(source, NmeaTcpConfig | ModbusTcpConfig):
+        host, colon, port = source.address.rpartition(":")
+        if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
+            usual = 4001 if isinstance(source, NmeaTcpConfig) else 502
+            text = f"expected host:port, such as 192.0.2.7:{usual}, found {toml_check.shown(source.address)}"
+            note(("source", index, "address"), text)
+    if isinstance(source, Jt808Config | NmeaListenConfig):
+        if not source.listen and not source.listen_udp:
+            note(("source", index, "listen"), "missing: set it or listen_udp")
+        for key, value in (("listen", source.listen), ("listen_udp", source.listen_udp)):
+            _check_listen(index, key, value or "0.0.0.0:0", note)
+    if isinstance(source, Hj212Config | JsonHttpConfig):
+        _check_listen(index, "listen", source.listen, note)
+    if isinstance(source, JsonHttpConfig | JsonMqttConfig):
+        _check_feed(index, source, note)
+    if isinstance(source, NmeaListenConfig):
+        for peer in source.peers:
+            try:
+                ipaddress.ip_address(peer)
+            except ValueError:
+                note(("source", index, "peers"), f"{toml_check.shown(peer)} is no IP address")
+
+
+def _check_listen(index: int, key: str, value: str, note: Note) -> None:
+    try:
+        listen_address(value)
+    except ValueError as error:
+        note(("source", index, key), f"{error}, found {toml_check.shown(value)}")
+
+
+def _check_feed(index: int, source: JsonMqttConfig | JsonHttpConfig, note: Note) -> None:
+    """What a JSON feed needs beside its profile."""
+    if bool(source.certificate_file) != bool(source.key_file):
+        note(("source", index, "key_file"), "certificate_file and key_file go together")
+    if isinstance(source, JsonHttpConfig):
+        if not source.token_file:
+            note(("source", index, "token_file"), "missing: without it everybody could post readings")
+        return
+    if problem := _broker_problem(source.url):
+        note(("source", index, "url"), problem)
+    elif source.url.startswith("mqtt:") and (source.ca_file or source.certificate_file):
+        note(("source", index, "url"), "mqtt:// is not encrypted and uses no certificates; use mqtts://")
+    if source.password_file and not source.username:
+        note(("source", index, "username"), "missing: a password goes with a user name")
+    if not source.topics:
+        note(("source", index, "topics"), 'missing: name what to subscribe to, such as ["bins/+/report"]')
+    for number, topic in enumerate(source.topics):
+        if not re.fullmatch(r"(?:(?:[^+#\x00]*|\+)/)*(?:[^+#/\x00]*|\+|#)", topic) or not 0 < len(topic) <= 1000:
+            text = f"{toml_check.shown(topic)} is no topic filter; + stands for one whole level, # for the rest"
+            note(("source", index, "topics", number), text)
+
+
+def _check_bus(
+    index: int, source: ModbusSerialConfig | ModbusTcpConfig, known: Collection[str] | None, note: Note
+) -> None:
+    """Devices of a Modbus bus: some, and none twice."""
+    if not source.devices:
+        note(("source", index, "devices"), "missing: a bus without devices has nothing to ask")
+    units: dict[int, int] = {}
+    names: dict[str, int] = {}
+    for number, one in enumerate(source.devices):
+        here = ("source", index, "devices", number)
+        if one.unit in units:
+            note((*here, "unit"), f"{one.unit} is already the unit of devices[{units[one.unit]}]")
+        elif one.device in names:
+            note((*here, "device"), f"{one.device!r} is already the identity of devices[{names[one.device]}]")
+        units.setdefault(one.unit, number)
+        names.setdefault(one.device, number)
+        if known is not None:
+            _check_profile((*here, "profile"), one.profile, known, note)
+
+
+def _check_profile(path: toml_lines.Path, profile: str, known: Collection[str], note: Note) -> None:
+    if _names_file(profile):
+        if not Path(profile).is_file():
+            note(path, f"no such file: {profile}")
+    elif profile not in known:
+        near = get_close_matches(profile, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+        note(path, f"no profile {profile!r}; {hint}")
 
 
 def _own_folders(config: Config) -> tuple[str, ...]:
@@ -356,7 +499,7 @@ def file_warnings(config: Config) -> list[Problem]:
     """What is not wrong in the configuration but in the files that it names: missing ones, secrets that others
     can read, an unencrypted way to the platform."""
     found: list[Problem] = []
-    sections = (config.keys, config.time, config.uplink, config.api, *config.source)
+    sections = (config.keys, config.time, config.uplink, config.api, config.live, *config.source)
     named = {
         (key, value)
         for section in sections
@@ -366,7 +509,7 @@ def file_warnings(config: Config) -> list[Problem]:
     certificate_file = config.keys.certificate_file
     enrolled = not certificate_file or Path(certificate_file).exists()
     for key, name in sorted(named, key=lambda pair: pair[1]):
-        secret = key in {"key_file", "token_file"}
+        secret = key in {"key_file", "keys_file"} or key.endswith(("token_file", "password_file"))
         if not enrolled and name in _from_enrolment(config) and not Path(name).exists():
             if name == certificate_file:
                 text = "not enrolled yet: records are stored, nothing is sealed; run: fieldgate enrol"
@@ -383,6 +526,19 @@ def file_warnings(config: Config) -> list[Problem]:
     if config.uplink.url.startswith("http:") and not _loopback(urlsplit(config.uplink.url).hostname or ""):
         text = f"{config.uplink.url} is not encrypted: everybody on the way can read the evidence; use https"
         found.append(Problem("uplink", 0, "url", text))
+    if config.live.url.startswith("mqtt:") and not _loopback(urlsplit(config.live.url).hostname or ""):
+        text = f"{config.live.url} is not encrypted: everybody on the way can read the live channel; use mqtts"
+        found.append(Problem("live", 0, "url", text))
+    for source in config.source:
+        address = source.url if isinstance(source, JsonMqttConfig) else ""
+        if address.startswith("mqtt:") and not _loopback(urlsplit(address).hostname or ""):
+            text = f"{address} is not encrypted: everybody on the way can read and change the readings; use mqtts"
+            found.append(Problem(f"source {source.name}", 0, "url", text))
+        if isinstance(source, JsonHttpConfig) and not source.certificate_file:
+            host = listen_address(source.listen)[0]
+            if not _loopback(host):
+                text = "plain HTTP: everybody on the way can read the token and the readings; set certificate_file"
+                found.append(Problem(f"source {source.name}", 0, "listen", text))
     return found
 
 

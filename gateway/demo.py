@@ -14,7 +14,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,15 @@ import uvicorn
 
 from drivers.bodycam.simulator import StationSimulator, Written, listing_app
 from gateway import config as configuration
-from gateway import enrolment, log, setup
+from gateway import enrolment, findings, log, setup
 from gateway.app import Gateway
 from gateway.clock import SYSTEM
 from gateway.core import kinds
 from gateway.core.record import parse_leaf
+from gateway.demo_kitchens import Street
+from gateway.demo_trucks import Yard
 from gateway.language import say
+from gateway.offline import open_store
 from uplink import enrol_client, pull_client
 from uplink.platform.config import PlatformConfig
 from uplink.platform.platform import Platform, init_platform
@@ -41,6 +44,8 @@ SETTLE_LIMIT_S: Final = 60.0
 """How long after the end of the docking everything may take to be receipted."""
 POLL_S: Final = 0.25
 CA_NAME: Final = "ca.pem"
+SHOWN_RULE: Final = "off-route"
+"""Of this finding the demo writes the bundle and the page."""
 API_TOKEN: Final = "demo-" + "0" * 27
 
 CONFIGURATION: Final = """\
@@ -85,6 +90,10 @@ class Demo:
     talk: bool
     """Tell a person what happens."""
     simulators: list[StationSimulator] = field(default_factory=list)
+    yard: Yard | None = None
+    """The trucks; None where a folder of the user's is read."""
+    street: Street | None = None
+    """The restaurants, likewise."""
 
     def tell(self, english: str, chinese: str) -> None:
         """One line for the person who watches."""
@@ -160,11 +169,24 @@ class Demo:
                 serving = group.create_task(server.serve(sockets=[bound]))
                 for simulator in self.simulators:
                     group.create_task(simulator.run(stop))
-                yield _source(
-                    "station-1", {"type": "station-folder", "path": str(folder), "profile": "gat947"}
-                ) + _source(
-                    "station-2",
-                    {"type": "station-http", "url": f"http://127.0.0.1:{port}", "profile": "jingyi"},
+                self.yard = await asyncio.to_thread(
+                    Yard.prepare, self.folder / "yard", int(utc_now().timestamp()), self.for_s
+                )
+                self.street = await asyncio.to_thread(
+                    Street.prepare,
+                    self.folder / "street",
+                    self.folder / "yard" / "rules",
+                    int(utc_now().timestamp()),
+                    self.for_s,
+                )
+                yield (
+                    self.yard.configuration()
+                    + self.street.configuration()
+                    + _source("station-1", {"type": "station-folder", "path": str(folder), "profile": "gat947"})
+                    + _source(
+                        "station-2",
+                        {"type": "station-http", "url": f"http://127.0.0.1:{port}", "profile": "jingyi"},
+                    )
                 )
                 stop.set()
                 server.should_exit = True
@@ -259,11 +281,13 @@ class Demo:
     async def _with_gateway(
         self, gateway: Gateway, config_file: Path, platform: Platform, stop_stations: asyncio.Event
     ) -> dict[str, Any]:
-        supervisor = gateway.supervisor()
+        supervisor, stop_trucks = gateway.supervisor(), asyncio.Event()
         result: dict[str, Any] = {}
         async with asyncio.TaskGroup() as group:
             running = group.create_task(gateway.run(supervisor))
             telling = group.create_task(self.narrate(gateway))
+            scenes = [scene for scene in (self.yard, self.street) if scene is not None]
+            playing = [group.create_task(scene.drive(gateway, stop_trucks)) for scene in scenes]
             self._say_where(gateway, config_file)
             if self.for_s is not None:
                 await asyncio.wait({running}, timeout=self.for_s)
@@ -271,15 +295,42 @@ class Demo:
                 await running
             stop_stations.set()
             if not running.done():
-                await asyncio.sleep(POLL_S)
+                if playing:
+                    await asyncio.wait(playing)
+                for scene in scenes:
+                    await scene.wait_for_findings(gateway)
                 wanted = await self.truth()
                 lost = await self.settle(gateway, platform, wanted)
                 path, verified = await self.pull_one(gateway)
                 result = self._count(gateway, lost, path, verified)
+                if scenes:
+                    result |= await self._judge(scenes, gateway, config_file, result)
                 supervisor.stop("the demo is over")
+            stop_trucks.set()
             code = await running
             telling.cancel()
         return result or {"stopped": True, "exit_code": code}
+
+    async def _judge(
+        self, scenes: Sequence[Yard | Street], gateway: Gateway, config_file: Path, result: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What the rules found, and one finding as a clerk gets it."""
+        counted: dict[str, Any] = {"planted": {}, "found": {}, "unexpected": [], "missing": []}
+        lost = int(result["lost"])
+        for scene in scenes:
+            one = await asyncio.to_thread(scene.count, gateway)
+            lost += await asyncio.to_thread(scene.lost, gateway)
+            for name in ("planted", "found"):
+                for rule, count in one[name].items():
+                    counted[name][rule] = counted[name].get(rule, 0) + count
+            counted["unexpected"] += one["unexpected"]
+            counted["missing"] += one["missing"]
+        first = next((one for one in findings.current(gateway.reader) if one.rule == SHOWN_RULE), None)
+        if first is None:
+            return {"findings": counted, "lost": lost, "finding_page": None}
+        with open_store(config_file) as store:
+            case = await store.write_case(first.id, self.kept / f"finding-{first.rule}.tar", artifacts=True)
+        return {"findings": counted, "lost": lost, "finding_page": str(case.page)}
 
     def _say_where(self, gateway: Gateway, config_file: Path) -> None:
         config = gateway.config
@@ -335,9 +386,13 @@ def main(*, for_s: float | None, station: Path | None, as_json: bool) -> int:
 
 
 def well(result: dict[str, Any]) -> bool:
-    """Whether nothing is lost, everything sealed was stamped and receipted, and the pulled bundle verified."""
+    """Whether nothing is lost, everything sealed was stamped and receipted, the pulled bundle verified, and the rules
+    found what was planted and nothing else."""
+    found = result.get("findings", {"missing": [], "unexpected": []})
     return bool(
         result["lost"] == 0
+        and not found["missing"]
+        and not found["unexpected"]
         and result["verified"]
         and result["artifacts"] > 0
         and result["seals"] == result["stamped"] == result["receipts"]
@@ -357,7 +412,20 @@ def _summary(result: dict[str, Any], good: bool) -> str:
         if result["bundle"]
         else ""
     )
-    return f"{verdict}: {counts}{check}"
+    return f"{verdict}: {counts}{_findings_summary(result)}{check}"
+
+
+def _findings_summary(result: dict[str, Any]) -> str:
+    found = result.get("findings")
+    if found is None:
+        return ""
+    rules = ", ".join(f"{rule} {count}" for rule, count in found["found"].items())
+    text = say(
+        f"\nfindings: {rules}; {len(found['missing'])} planted and not found, {len(found['unexpected'])} not planted",
+        f"\n线索与违规：{rules}；植入未发现 {len(found['missing'])}，非植入 {len(found['unexpected'])}",
+    )
+    page = result["finding_page"]
+    return text + (say(f"\nlook at one: {page}", f"\n查看一例：{page}") if page else "")
 
 
 def _show_log(path: Path) -> None:

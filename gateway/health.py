@@ -20,7 +20,8 @@ from gateway.config import Config
 from gateway.core.alarms import Alarm, Alarms
 from gateway.core.errors import StoreFull
 from gateway.core.instant import Instant
-from gateway.core.ports import Backlog, Clock, Outbox, SealStore, SourceStatus, UplinkStatus
+from gateway.core.marks import GNSS_FRESH_NS, GOOD_NS, Gnss
+from gateway.core.ports import Backlog, Clock, LiveStatus, Outbox, SealStore, SourceStatus, UplinkStatus
 
 POLL_S: Final = 15.0
 REMIND_NS: Final = 3600 * 10**9
@@ -45,6 +46,8 @@ class HealthClock(Clock, Protocol):
     def synchronised(self) -> bool: ...
     @property
     def source(self) -> str: ...
+    @property
+    def gnss(self) -> Gnss | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,15 @@ class Facts:
     certificates: tuple[Certificate, ...] = ()
     sources: tuple[SourceStatus, ...] = ()
     uplink: UplinkStatus | None = None
+    live: LiveStatus | None = None
     loops: tuple[tuple[str, str], ...] = ()
     """(name, error) of supervised loops that are not running."""
     alarms: tuple[Alarm, ...] = ()
     """All that are open, whoever raised them."""
     changed: tuple[str, ...] = ()
     """Files that are read at start only and were changed since."""
+    gnss: Gnss | None = None
+    """What satellites say of the clock; None where they say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +124,10 @@ def judge(facts: Facts, config: Config, is_open: Callable[[str, str], bool]) -> 
         *_judge_delivery(facts, is_open),
         *_judge_certificates(facts),
         *_judge_clock(facts),
+        *_judge_satellites(facts, is_open),
         *_judge_parts(facts),
         *_judge_uplink(facts),
+        *_judge_live(facts),
     ]
     return [*found, *_judge_alarms(facts, found)]
 
@@ -211,6 +219,31 @@ def _judge_clock(facts: Facts) -> list[Finding]:
     return [Finding("clock.unsynchronised", "", "info", text, to_do)]
 
 
+CLEARED_NS: Final = GOOD_NS // 2
+"""A disagreement that was raised is over below this."""
+
+
+def _judge_satellites(facts: Facts, is_open: IsOpen) -> list[Finding]:
+    """Two witnesses of the time that contradict each other: who keeps the clock and satellites, or two receivers. Once
+    raised it stays while nobody can tell; the satellites' last word is kept for an hour."""
+    gnss, was_open = facts.gnss, is_open("clock.disagrees", "")
+    if gnss is None or (gnss.age_s * 10**9 > GNSS_FRESH_NS and not was_open):
+        return []
+    apart_ns = abs(gnss.offset_ns) - gnss.uncertainty_ns
+    if gnss.against:
+        text = f"the receivers {gnss.source} and {gnss.against} tell different times: neither is believed"
+    elif facts.synchronised and apart_ns > (CLEARED_NS if was_open else GOOD_NS):
+        which = "behind" if gnss.offset_ns > 0 else "ahead of"
+        text = (
+            f"the clock ({facts.clock_source}) is {_span(abs(gnss.offset_ns) / 1e9)} {which} the satellites of "
+            f"{gnss.source}, give or take {gnss.uncertainty_ns / 1e9:.1f} s"
+        )
+    else:
+        return []
+    to_do = "one of them is wrong, or is being deceived: check the time servers and the receiver; no time is changed"
+    return [Finding("clock.disagrees", "", "degraded", text, to_do)]
+
+
 _SOURCE_TO_DO: Final[Mapping[str, str]] = {
     "down": "check the device and its link; it is tried again by itself",
     "degraded": "see the reason; what is not taken stays at the station and is tried again",
@@ -225,6 +258,8 @@ def _judge_parts(facts: Facts) -> list[Finding]:
             level: Level = "failing" if source.state == "disabled" else "degraded"
             text = f"source {source.name} is {source.state}: {source.reason or 'no reason known'}"
             to_do = _SOURCE_TO_DO[source.state]
+            if source.state == "degraded" and not source.type.startswith("station"):
+                to_do = "see the reason; drivers/README.md says what to do"
             found.append(Finding("source." + source.state, source.name, level, text, to_do, alarm=False))
     for name, error in facts.loops:
         text = f"the part {name} has failed and is being started again: {error}"
@@ -258,6 +293,16 @@ def _judge_uplink(facts: Facts) -> list[Finding]:
         to_do = "check time.tsa_url and time.tsa_ca_file; the seals are valid without, but not bound in time"
         found.append(Finding("stamping." + uplink.stamping_state, "", "info", text, to_do, alarm=False))
     return found
+
+
+def _judge_live(facts: Facts) -> list[Finding]:
+    live = facts.live
+    if live is None or live.state not in {"refused", "unreachable"}:
+        return []
+    text = f"live channel {live.state}: {live.reason or 'no reason known'}"
+    to_do = "check the broker and the keys of [live]; nothing is lost: the records are in the log"
+    level: Level = "degraded" if live.state == "refused" else "info"
+    return [Finding("live." + live.state, "", level, text, to_do, alarm=False)]
 
 
 def _judge_alarms(facts: Facts, others: Sequence[Finding]) -> list[Finding]:
@@ -323,11 +368,14 @@ class Health:
     outbox: Outbox | None = None
     sources: Callable[[], Sequence[SourceStatus]] = tuple
     uplink: UplinkStatus | None = None
+    live: LiveStatus | None = None
     certificates: Callable[[], Mapping[str, bytes]] = dict
     """Name -> PEM of the certificates whose end matters."""
     loops: Callable[[], Sequence[tuple[str, str]]] = tuple
     changed: Callable[[], Sequence[str]] = tuple
     config_sha256: str = ""
+    judge: Callable[[], Mapping[str, Any] | None] = lambda: None
+    """How the judge is doing (gateway.judge.JudgeStatus); None where no rules are configured."""
     disk: Callable[[Path], tuple[int, int]] = _disk
     """(free, total) bytes of the disk of a folder."""
     _unsealed: _Watched = field(default_factory=_Watched)
@@ -366,9 +414,11 @@ class Health:
             ),
             sources=tuple(self.sources()),
             uplink=self.uplink,
+            live=self.live,
             loops=tuple(self.loops()),
             alarms=tuple(self.alarms.open()),
             changed=tuple(self.changed()),
+            gnss=self.clock.gnss,
         )
 
     def _disks(self) -> tuple[Disk, ...]:
@@ -390,6 +440,7 @@ class Health:
             "clock": {
                 "synchronised": facts.synchronised,
                 "source": facts.clock_source,
+                "gnss": None if facts.gnss is None else facts.gnss.shown(),
                 "epoch": now.epoch,
                 "boot": now.boot,
             },
@@ -410,12 +461,14 @@ class Health:
                 "unstamped": backlog.unstamped,
             },
             "uplink": None if uplink is None else _shown(asdict(uplink)),
+            "live": None if facts.live is None else _shown(asdict(facts.live)),
             "sources": [_shown(asdict(source)) for source in facts.sources],
             "certificates": [
                 {"name": item.name, "not_after_utc_ns": str(item.not_after_ns)} for item in facts.certificates
             ],
             "alarms": [asdict(alarm) for alarm in self.alarms.open()],
             "config_sha256": self.config_sha256,
+            "judge": self.judge(),
             "parts_failed": [{"name": name, "error": error} for name, error in facts.loops],
         }
 
@@ -470,6 +523,7 @@ OWN_CODES: Final = frozenset(
         "stamping.late",
         "certificate.expiring",
         "clock.unsynchronised",
+        "clock.disagrees",
     }
 )
 """Alarms that end here when they no longer hold; others belong to the parts that raised them."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from gateway import log, metrics
-from gateway.core import kinds
+from gateway.core import canonical, kinds
 from gateway.core.alarms import Alarms
 from gateway.core.canonical import CanonicalError
 from gateway.core.errors import FieldgateError, StoreFull
@@ -28,6 +28,7 @@ from gateway.core.record import (
     check_draft,
     encode_leaf,
 )
+from gateway.recent import Recent
 
 ESSENTIAL: Final = frozenset(
     {
@@ -69,11 +70,19 @@ class StepClock(Clock, Protocol):
 
 
 class Ingest:
-    """Port `Sink` over a journal. `memory` tells which alarms an earlier run left open."""
+    """Port `Sink` over a journal. `memory` tells which alarms an earlier run left open, `recent` is given what was
+    committed, for who follows the journal."""
 
-    def __init__(self, journal: Journal, clock: StepClock, memory: SourceMemory | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: StepClock,
+        memory: SourceMemory | None = None,
+        recent: Recent | None = None,
+    ) -> None:
         self._journal = journal
         self._clock = clock
+        self._recent = recent
         self._refusals: dict[str, int] = {}
         self._log = log.get("ingest")
         self.alarms: Final = Alarms(self, memory)
@@ -92,6 +101,8 @@ class Ingest:
             if not essential:
                 await self._alarm_full(full)
             raise
+        if self._recent is not None and rows:
+            self._recent.put(first, rows)
         await self._count(drafts, rows, essential=essential)
         return first
 
@@ -139,30 +150,23 @@ class Ingest:
 
 def _checked(draft: Draft, now: Instant) -> Draft:
     """The draft itself, or the refusal that is stored in its place."""
+    is_flat = canonical.is_flat(draft.data)
     try:
-        check_draft(draft, now)
+        check_draft(draft, now, but_data=is_flat)
     except CanonicalError as error:
         return refusal(draft, now, f"outside the canonical profile: {error}")
-    if _surely_small(draft):
-        return draft
+    if (
+        is_flat
+        and len(draft.data) <= SMALL_ITEMS
+        and (draft.raw is None or len(draft.raw) <= SMALL_RAW_BYTES)
+        and not draft.artifacts
+        and len(draft.device) <= SMALL_TEXT
+    ):
+        return draft  # surely far below the limit: the common case
     size_bytes = len(encode_leaf(draft, now, SEQ_WIDEST, SALT_WIDEST))
     if size_bytes <= LEAF_SIZE_MAX_BYTES:
         return draft
     return refusal(draft, now, f"{size_bytes} bytes as a leaf, the limit is {LEAF_SIZE_MAX_BYTES}")
-
-
-def _surely_small(draft: Draft) -> bool:
-    """Whether a look at the top level is enough to know that the leaf is far below the limit: the common case."""
-    return (
-        (draft.raw is None or len(draft.raw) <= SMALL_RAW_BYTES)
-        and not draft.artifacts
-        and len(draft.data) <= SMALL_ITEMS
-        and len(draft.device) <= SMALL_TEXT
-        and all(
-            len(key) <= SMALL_TEXT and (type(value) is int or (type(value) is str and len(value) <= SMALL_TEXT))
-            for key, value in draft.data.items()
-        )
-    )
 
 
 def refusal(draft: Draft, now: Instant, reason: str) -> Draft:

@@ -38,10 +38,27 @@ GAPS: Final = _counter("gateway_gaps_total", "Entries that could not be taken", 
 SPOOL_BYTES: Final = _gauge("gateway_spool_bytes", "Bytes of artifacts in the spool")
 DISK_FREE_BYTES: Final = _gauge("gateway_disk_free_bytes", "Free bytes of the disk of the state folder")
 
+# devices that call in
+FRAMES: Final = _counter("gateway_frames_total", "Frames of trackers", "source", "result")
+LINKS: Final = _gauge("gateway_links", "Trackers connected and let in", "source")
+
 # sealing
 SEALS: Final = _counter("gateway_seals_total", "Batches sealed")
 SEALED_RECORDS: Final = _counter("gateway_sealed_records_total", "Records sealed")
 STAMPS: Final = _counter("gateway_stamps_total", "Answers of the time-stamping authority", "result")
+
+# judging
+ORDERS: Final = _counter("gateway_orders_total", "Orders to devices that were answered", "outcome")
+ORDERS_UNRECORDED: Final = _counter("gateway_orders_unrecorded_total", "Outcomes that a full store did not take")
+LIVE_CLIENTS: Final = _gauge("gateway_live_clients", "WebSocket clients of the live channel")
+LIVE_CLIENTS_CUT: Final = _counter(
+    "gateway_live_clients_cut_total", "WebSocket clients closed because they did not read"
+)
+JUDGE_BACKLOG_RECORDS: Final = _gauge("gateway_judge_backlog_records", "Records stored and not judged yet")
+JUDGE_LEFT_OUT_RECORDS: Final = _gauge(
+    "gateway_judge_left_out_records", "Records of devices beyond what a judge remembers, not judged; since the start"
+)
+FINDINGS: Final = _counter("gateway_findings_total", "Records of findings stored", "state")
 
 # uplink
 UPLINK_BYTES: Final = _counter("gateway_uplink_bytes_total", "Bytes sent to the platform, repeats included")

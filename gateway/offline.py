@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,29 @@ from typing import Any
 
 from buffers.db import Database
 from buffers.queries import Queries
+from drivers.hj212 import keys
 from firmware_profiles import loader
+from firmware_profiles.tracker_model import TrackerProfile
+from gateway import case, devices, report
 from gateway import config as configuration
 from gateway.app import NotEnrolled, load_signer, load_trust
 from gateway.bundles import StoreBundles
-from gateway.config import Config, SourceConfig, StationHttpConfig
+from gateway.config import Config
+from gateway.config_sources import (
+    Hj212Config,
+    Hj212SerialConfig,
+    JsonHttpConfig,
+    JsonMqttConfig,
+    Jt808Config,
+    ModbusSerialConfig,
+    ModbusTcpConfig,
+    NmeaListenConfig,
+    NmeaSerialConfig,
+    NmeaTcpConfig,
+    SourceConfig,
+    StationFolderConfig,
+    StationHttpConfig,
+)
 from gateway.core.errors import ConfigError, Problem, ProfileError, ProtocolMisuse, RejectedError
 from gateway.core.ports import BatchRow, ByteSource, SpoolWriter
 
@@ -41,7 +60,7 @@ def check_files(config: Config) -> None:
         (tls, lambda: uplink.url and credentials.tls_of(config)),
         ((uplink.token_file,), lambda: credentials.read_token(uplink.token_file, "uplink.token_file")),
         ((api.certificate_file, api.key_file, api.client_ca_file), lambda: api.listen and serve.tls_context(api)),
-        ((api.token_file,), lambda: api.token_file and serve.read_token(api.token_file)),
+        ((api.token_file, api.viewer_token_file, api.operator_token_file), lambda: serve.read_tokens(api)),
     ]
     problems: list[Problem] = []
     for files, check in checks:
@@ -58,12 +77,62 @@ def check_files(config: Config) -> None:
 
 
 def _profile_problems(source: SourceConfig, folders: Sequence[str]) -> list[Problem]:
+    if isinstance(source, Jt808Config):
+        return _devices_problems(source.devices_file, folders, "jt808")
+    if isinstance(source, Hj212Config | Hj212SerialConfig):
+        return _devices_problems(source.devices_file, folders, "hj212") + _keys_problems(source.keys_file)
     try:
-        loaded = loader.load(source.profile, folders)
+        if isinstance(source, StationFolderConfig | StationHttpConfig):
+            loaded = loader.load_station(source.profile, folders)
+        elif isinstance(source, NmeaSerialConfig | NmeaTcpConfig | NmeaListenConfig):
+            return _receiver_problems(source.name, loader.load_tracker(source.profile, folders))
+        elif isinstance(source, JsonMqttConfig | JsonHttpConfig):
+            loader.load_feed(source.profile, folders)
+            return []
+        else:
+            return _sensor_problems(source, folders)
     except ProfileError as error:
         return error.problems
     if isinstance(source, StationHttpConfig) and loaded.profile.listing is None:
         return [Problem(str(loaded.path), 0, "listing", f"missing; the station-http source {source.name} needs it")]
+    return []
+
+
+def _sensor_problems(bus: ModbusSerialConfig | ModbusTcpConfig, folders: Sequence[str]) -> list[Problem]:
+    found: list[Problem] = []
+    for name in dict.fromkeys(device.profile for device in bus.devices):
+        try:
+            loader.load_sensor(name, folders)
+        except ProfileError as error:
+            found += error.problems
+    return found
+
+
+def _receiver_problems(source: str, loaded: loader.LoadedProfile[TrackerProfile]) -> list[Problem]:
+    protocol = loaded.profile.protocol
+    if protocol == "nmea":
+        return []
+    text = f'is for {protocol} trackers; the receiver {source} needs one with protocol = "nmea", such as nmea'
+    return [Problem(str(loaded.path), 0, "protocol", text)]
+
+
+def _devices_problems(path: str, folders: Sequence[str], protocol: devices.Protocol) -> list[Problem]:
+    """What is wrong in a devices file and in the profiles that it names."""
+    try:
+        devices.load(path, folders, protocol)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _keys_problems(path: str) -> list[Problem]:
+    """What is wrong in a file of SM4 keys."""
+    if not os.access(path, os.R_OK):
+        return []  # not there, or not ours to read: file_warnings says so
+    try:
+        keys.load(path)
+    except ConfigError as error:
+        return error.problems
     return []
 
 
@@ -96,6 +165,7 @@ class Store:
     config: Config
     reader: Queries
     bundles: StoreBundles
+    spool: _Paths
 
     def newest_batches(self, after: int, limit: int) -> list[BatchRow]:
         """At most `limit` batches with n > after, the newest ones, by n."""
@@ -120,6 +190,34 @@ class Store:
             raise RejectedError(f"record {error.args[0]} does not exist, is not sealed yet, or has expired") from None
         return await asyncio.to_thread(write_whole, source, out)
 
+    async def write_case(self, name: str, out: Path, *, artifacts: bool) -> CaseFiles:
+        """Write the bundle of a finding (id or seq) to `out` and its page beside it, `.html`. Raises RejectedError for
+        an unknown finding, and while a record that it needs is not sealed."""
+        found = await asyncio.to_thread(case.gather, self.reader, name)
+        size = self.reader.tail().size
+        if waiting := found.unsealed(size):
+            raise RejectedError(f"finding {name}: record {waiting[0]} is not sealed yet; try again after the next seal")
+        seqs = found.sealed(size)
+        size_bytes = await self.write_export(seqs, out, artifacts=artifacts)
+        digest = await asyncio.to_thread(_sha256_of, out)
+        bundle = case.bundle_facts(self.reader, seqs, out.name, digest, size_bytes)
+        shown = report.page(case.facts(found, self.config.gateway.id, self.spool.path, bundle, size))
+        page = out.with_suffix(".html")
+        _write_bytes(shown, page)
+        return CaseFiles(found.newest.id, seqs, size_bytes, digest, page)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFiles:
+    """What `write_case` has written."""
+
+    id: str
+    seqs: Sequence[int]
+    size_bytes: int
+    sha256: str
+    """Of the bundle."""
+    page: Path
+
 
 @contextmanager
 def open_store(config_file: Path) -> Iterator[Store]:
@@ -128,16 +226,17 @@ def open_store(config_file: Path) -> Iterator[Store]:
     database = Database.open_readonly(config.storage.state_dir)
     try:
         reader = Queries(database)
+        spool = _Paths(Path(config.storage.spool_dir))
         bundles = StoreBundles(
             reader,
             load_signer(config) or NotEnrolled(),
             _NoCache(),
-            _Paths(Path(config.storage.spool_dir)),
+            spool,
             Path(config.keys.ca_file),
             Path(config.time.tsa_ca_file) if config.time.tsa_ca_file else None,
             Path(config.keys.crl_file) if config.keys.crl_file else None,
         )
-        yield Store(config, reader, bundles)
+        yield Store(config, reader, bundles, spool)
     finally:
         database.close()
 
@@ -152,6 +251,21 @@ def write_whole(source: ByteSource, out: Path) -> int:
         os.fsync(file.fileno())
     part.replace(out)
     return source.size_bytes
+
+
+def _write_bytes(content: bytes, out: Path) -> None:
+    """The same for bytes at hand."""
+    part = out.with_name(out.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(out)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def batch_summary(row: BatchRow) -> dict[str, Any]:

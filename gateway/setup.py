@@ -216,8 +216,27 @@ token_file = {token_file}
 # key_file = "api.key"
 # client_ca_file = "clients-ca.pem"
 # token_file = ""
+# viewer_token_file = ""
+# operator_token_file = ""
 
-# One [[source]] per body-camera station.
+[rules]
+# A folder with rule sets, permits and places (gateway/rules/RULES.md). Without it nothing is judged.
+# path = "rules"
+# reload_s = 5.0
+
+[live]
+# Positions, states and findings over MQTT 5, for maps; never the evidence path. Without url: off.
+# url = "mqtts://broker.example:8883"
+# ca_file = "broker-ca.pem"
+# certificate_file = ""
+# key_file = ""
+# username = ""
+# password_file = ""
+# topic_prefix = "fieldgate/v1"
+# queue_max = 1000
+# include_process = false
+
+# One [[source]] per station, receiver or port of trackers: CONFIG.md has every type.
 #
 # [[source]]
 # type = "station-folder"
@@ -244,4 +263,104 @@ token_file = {token_file}
 # timeout_s = 30.0
 # pages_max = 1000
 # file_max_bytes = 1000000000000
+#
+# JT/T 808 terminals: trucks, works vehicles, intercom recorders (gateway/DEVICES.md).
+#
+# [[source]]
+# type = "jt808"
+# name = "trucks"
+# listen = "0.0.0.0:6808"
+# listen_udp = "0.0.0.0:6808"
+# devices_file = "devices.toml"
+# connections_max = 10000
+# connections_per_address_max = 2000
+# silent_s = 60.0
+# idle_s = 900.0
+# frames_per_s_max = 100
+#
+# NMEA 0183 receivers: on a serial port, behind an address, or calling in.
+#
+# [[source]]
+# type = "nmea-serial"
+# name = "gps-1"
+# port = "/dev/serial/by-id/usb-u-blox_AG_u-blox_7-if00"
+# baud = 9600
+# device = ""
+# device_class = "receiver"
+# profile = "nmea"
+# interval_s = 1.0
+# silent_s = 30.0
+# time_source = false
+#
+# [[source]]
+# type = "nmea-tcp"
+# name = "gps-2"
+# address = "192.0.2.11:4001"
+#
+# [[source]]
+# type = "nmea-listen"
+# name = "gps-3"
+# listen = "0.0.0.0:10110"
+# listen_udp = "0.0.0.0:10110"
+# peers = {{ "192.0.2.12" = "van-7" }}
+# connections_max = 256
+#
+# Fume monitors that speak HJ 212, over TCP or a serial line.
+#
+# [[source]]
+# type = "hj212"
+# name = "fume"
+# listen = "0.0.0.0:8212"
+# devices_file = "monitors.toml"
+# keys_file = ""
+# crc = "hj212"
+# unlisted_per_s_max = 5
+#
+# Modbus sensors on an RS-485 line, or behind an address.
+#
+# [[source]]
+# type = "modbus-serial"
+# name = "kitchen-7"
+# port = "/dev/serial/by-id/usb-FTDI_FT232R-if00-port0"
+# baud = 9600
+# parity = "N"
+# stop_bits = 1
+# [[source.devices]]
+# unit = 1
+# profile = "fume-concentrator"
+# device = ""
+# class = "fume-monitor"
+# site = "kitchen-7"
+# interval_s = 10.0
+# weight = 1
+#
+# [[source]]
+# type = "modbus-tcp"
+# name = "kitchen-8"
+# address = "192.0.2.13:502"
+# framing = "tcp"
+# devices = [{{ unit = 1, profile = "pzem-004t", device = "fan-8" }}]
+#
+# Devices and clouds that send JSON, over MQTT or to an address of ours.
+#
+# [[source]]
+# type = "json-mqtt"
+# name = "bins"
+# url = "mqtts://broker.example:8883"
+# profile = "smart-bin"
+# topics = ["bins/+/events"]
+# device_level = 2
+# protocol = "5"
+# inflight_max = 64
+#
+# [[source]]
+# type = "json-http"
+# name = "cloud"
+# listen = "0.0.0.0:8480"
+# profile = "fume-cloud"
+# token_file = "cloud.token"
+# class = "fume-monitor"
+# certificate_file = ""
+# key_file = ""
+# body_max_bytes = 65536
 """

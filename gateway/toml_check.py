@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -36,19 +37,30 @@ _UNITS: Final = {
 def read(path: Path, schema: inspect.Type, remedy: str = "") -> tuple[Any, Check]:
     """(values that msgspec.convert takes, the problems so far). Raises ConfigError where there is no document to
     check: missing, unreadable or not TOML; `remedy` is added where the file does not exist."""
-    file = str(path)
-    text = _text(path, remedy)
+    return check_text(str(path), text_of(path, remedy), schema)
+
+
+def check_text(file: str, text: str, schema: inspect.Type) -> tuple[Any, Check]:
+    """The same of a text that has been read; `file` names it in messages."""
+    values = document(file, text)
+    check = Check(file, toml_lines.key_lines(text), schema)
+    return check.value(values, schema, ()), check
+
+
+def document(file: str, text: str) -> dict[str, Any]:
+    """The document as it stands, where a date of TOML counts as its text. Raises ConfigError where it is not TOML."""
     try:
-        document = tomllib.loads(text)
+        return {key: _with_dates_as_text(value) for key, value in tomllib.loads(text).items()}
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax_problem(file, text, error)]) from None
     except RecursionError:
         raise ConfigError([Problem(file, 0, "", "nested too deeply")]) from None
-    check = Check(file, toml_lines.key_lines(text), schema)
-    return check.value(document, schema, ()), check
+    except ValueError:  # Python reads no number of more than 4300 digits
+        raise ConfigError([Problem(file, 0, "", "not TOML: a number is longer than any number can be")]) from None
 
 
-def _text(path: Path, remedy: str) -> str:
+def text_of(path: Path, remedy: str = "") -> str:
+    """The text of a file of at most FILE_SIZE_MAX_BYTES in UTF-8. Raises ConfigError."""
     file = str(path)
     try:
         with path.open("rb") as stream:
@@ -57,14 +69,27 @@ def _text(path: Path, remedy: str) -> str:
         raise ConfigError([Problem(file, 0, "", f"no such file{remedy}")]) from None
     except OSError as error:
         raise ConfigError([Problem(file, 0, "", f"cannot be read: {error.strerror}")]) from None
-    if len(content) > FILE_SIZE_MAX_BYTES:
-        problem = f"larger than {FILE_SIZE_MAX_BYTES} bytes; is it the right file?"
+    return decoded(file, content)
+
+
+def decoded(file: str, content: bytes, limit_bytes: int = FILE_SIZE_MAX_BYTES) -> str:
+    """The same of bytes that have been read; `file` names them in messages. Raises ConfigError."""
+    if len(content) > limit_bytes:
+        problem = f"larger than {limit_bytes} bytes; is it the right file?"
         raise ConfigError([Problem(file, 0, "", problem)])
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(file, line, "", "not UTF-8; save the file as UTF-8")]) from None
+
+
+def _with_dates_as_text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_dates_as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_dates_as_text(item) for item in value]
+    return value.isoformat() if type(value) is date else value
 
 
 def _syntax_problem(file: str, text: str, error: tomllib.TOMLDecodeError) -> Problem:
@@ -78,7 +103,7 @@ def _syntax_problem(file: str, text: str, error: tomllib.TOMLDecodeError) -> Pro
 class Check:
     """Compares a parsed document with the schema, and collects problems instead of stopping at the first."""
 
-    def __init__(self, file: str, lines: dict[toml_lines.Path, int], schema: inspect.Type) -> None:
+    def __init__(self, file: str, lines: Mapping[toml_lines.Path, int], schema: inspect.Type) -> None:
         self._keys = list(every_key(schema))
         self.problems: list[Problem] = []
         self._file = file
@@ -98,6 +123,9 @@ class Check:
         if isinstance(kind, inspect.StructType):
             return self._table(value, kind, path)
         if isinstance(kind, inspect.UnionType):
+            there = [item for item in kind.types if not isinstance(item, inspect.NoneType)]
+            if len(there) == 1 and len(there) < len(kind.types):  # what may be left out
+                return self.value(value, there[0], path)
             return self._variant(value, kind, path)
         if isinstance(kind, inspect.ListType):
             if not isinstance(value, list):
@@ -106,6 +134,12 @@ class Check:
                 return []
             items = [self.value(item, kind.item_type, (*path, index)) for index, item in enumerate(value)]
             return ["" if item is None else item for item in items]
+        if isinstance(kind, inspect.DictType):
+            if not isinstance(value, dict):
+                self.note(path, f"expected a table, found {shown(value)}")
+                return {}
+            read = {key: self.value(item, kind.value_type, (*path, key)) for key, item in value.items()}
+            return {key: item for key, item in read.items() if item is not None}
         expected, fits = _expectation(value, kind, str(path[-1]))
         if not fits:
             self.note(path, f"expected {expected}, found {shown(value)}")
@@ -129,7 +163,7 @@ class Check:
                 else:
                     self.note((*path, key), f"missing; expected {_expectation(None, field.type, key)[0]}")
             if found is None and field.required:
-                found = "placeholder"
+                found = _stand_in(field.type)
             if found is not None:
                 result[key] = found
         return result
@@ -149,6 +183,15 @@ class Check:
         self.note((*path, "type"), f"{'' if found else 'missing; '}expected {known}{found}{hint}")
         self._wrong.add(path)  # nothing else can be said about it, but the others keep their positions
         return self._table({}, next(iter(variants.values())), path)
+
+
+def _stand_in(kind: inspect.Type) -> Any:
+    """A value in place of a required one that is missing or wrong, so that the rest can be converted and checked."""
+    if isinstance(kind, inspect.ListType):
+        return []
+    if isinstance(kind, inspect.IntType):
+        return kind.ge or 0
+    return kind.values[0] if isinstance(kind, inspect.LiteralType) else "placeholder"
 
 
 def _expectation(value: Any, kind: inspect.Type, key: str) -> tuple[str, bool]:
@@ -173,6 +216,8 @@ def _expectation(value: Any, kind: inspect.Type, key: str) -> tuple[str, bool]:
         if kind.pattern is not None:
             fits = fits and re.search(kind.pattern, value) is not None
         return described or _text_named(key), fits
+    if isinstance(kind, inspect.ListType):
+        return "a list", isinstance(value, list)
     raise ProtocolMisuse(f"no rule for a key of type {kind}")
 
 

@@ -98,6 +98,8 @@ class _Scanner:
             if path in self._elements:
                 path = (*path, self._elements[path] - 1)
             path = (*path, key)
+            if len(path) > DEPTH_MAX:  # a path is copied at every step: long ones cost their square
+                raise _LostError
             self.lines.setdefault(path, line)
         return path
 

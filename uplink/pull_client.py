@@ -14,12 +14,13 @@ import os
 import re
 import shutil
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -37,6 +38,9 @@ CONNECT_TIMEOUT_S: Final = 15
 READ_TIMEOUT_S: Final = 60
 ANSWER_MAX_BYTES: Final = 33_554_432
 PAGE: Final = 100
+DEVICES_PAGE: Final = 1000
+ORDER_TIMEOUT_S: Final = 150.0
+"""Longer than any order takes."""
 ATTEMPTS_MAX: Final = 6
 """Attempts in a row that bring no byte before a download is given up."""
 RETRY_MIN_S: Final = 0.5
@@ -80,6 +84,11 @@ class _Checkpoint(msgspec.Struct):
 class _Batch(msgspec.Struct):
     n: int
     end: int
+
+
+class _DevicePage(msgspec.Struct):
+    devices: list[dict[str, Any]]
+    next: str | None
 
 
 class _Page(msgspec.Struct):
@@ -133,6 +142,33 @@ async def fetch_status(access: Access) -> dict[str, Any]:
             "health": await _json(session, "/v1/health", dict[str, Any], also=503),
             "sources": (await _json(session, "/v1/sources", dict[str, Any])).get("sources", []),
         }
+
+
+async def fetch_devices(access: Access) -> list[dict[str, Any]]:
+    """The devices of the live board, all pages. Raises as `pull` does."""
+    found: list[dict[str, Any]] = []
+    path: str | None = f"/v1/devices?limit={DEVICES_PAGE}"
+    async with _session(access) as session:
+        while path is not None:
+            page = await _json(session, path, _DevicePage)
+            found += page.devices
+            if page.next is not None and (not page.devices or not page.next.startswith("/v1/devices?")):
+                raise UplinkRejected(f"{session.url}: not a gateway's answer: a page that leads nowhere")
+            path = page.next
+    return found
+
+
+async def post_order(access: Access, source: str, device: str, order: Mapping[str, Any]) -> dict[str, Any]:
+    """Order something of a device: `order` is the body, the answer what came of it. Raises as `pull` does."""
+    path = f"/v1/devices/{quote(source, safe='')}/{quote(device, safe='')}/orders"
+    async with _session(access) as session, _mapped(session.url):
+        answer = await session.client.post(path, json=order, timeout=ORDER_TIMEOUT_S)
+        if answer.status_code != 200:
+            raise _refusal(session.url + path, answer.status_code, answer.content)
+        try:
+            return msgspec.json.decode(answer.content, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UplinkRejected(f"{session.url}{path}: not a gateway's answer: {error}") from None
 
 
 async def post_receipt(access: Access, n: int, text: bytes, p7s: bytes, artifacts: bytes) -> None:

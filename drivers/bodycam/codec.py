@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from drivers.bodycam.times import ReadTime, read_time
+from drivers.times import ReadTime, read_time
 from firmware_profiles.model import FIELDS, Media, Sidecar, StationProfile, Track
 
 NAME_MATCH_MAX: Final = 512

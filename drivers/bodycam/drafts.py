@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from drivers.bodycam.codec import FileName, Malformed, safe_text
 from drivers.bodycam.sidecars import SidecarContent
-from drivers.bodycam.times import ReadTime
 from drivers.bodycam.tracks import Position, TrackContent
 from drivers.files import Entry, PeerClock, Taken
+from drivers.times import ReadTime
 from gateway.core import kinds
 from gateway.core.record import Artifact, DeviceTime, Draft, ProfileRef
 

@@ -210,6 +210,7 @@ class Session:
         self._poll_at_ns = 0
         self._pass_started_ns = 0
         self._wake_from_ns = 0
+        self._soon_ns = 1 << 62  # list again for files that were seen once, as soon as nothing is ready to be taken
         self._pass = 0
         self._overflow = 0
         self._link_failures = 0
@@ -239,6 +240,7 @@ class Session:
             for candidate in self._candidates.values():
                 if (work := self._work(candidate, now_ns)) is not None:
                     return work
+        self._poll_at_ns = min(self._poll_at_ns, self._soon_ns)
         return None
 
     def deadline_ns(self) -> int:
@@ -339,12 +341,13 @@ class Session:
         self._wake_from_ns = now_ns + max(WAKE_MIN_NS, LISTING_SHARE * spent_ns)
         self._poll_at_ns = now_ns + max(int(self.limits.poll_s * 1e9), LISTING_SHARE * spent_ns)
         waiting = [one.stable_ns for one in self._candidates.values() if one.polls < 2 and not one.entry.sha256]
-        if waiting:
-            self._poll_at_ns = min(self._poll_at_ns, now_ns + max(min(waiting), 50_000_000, spent_ns))
+        soon_ns = now_ns + max(min(waiting, default=1 << 62), 50_000_000, spent_ns)
+        self._soon_ns = min(self._poll_at_ns, soon_ns)
+        if not any(self._work(one, now_ns) for one in self._candidates.values()):
+            self._poll_at_ns = self._soon_ns
         if self._state != "up":
-            reason = "listed for the first time since the gateway started"
-            if self._state == "down":
-                reason = "listed again"
+            first = self._state == "starting"
+            reason = "listed for the first time since the gateway started" if first else "listed again"
             self._state = "up"
             self._link_failures = 0
             mark = (self._remember(self._mount_key, b"1"),) if end.mounted else ()
@@ -447,9 +450,8 @@ class Session:
         self, event: TakeDone, candidate: _Candidate | None, name: FileName, known: StateChange | None
     ) -> list[Command]:
         entry, taken, content = event.entry, event.taken, event.content
-        keys = [b"l" + _digest(key) for key in self.codec.partners(entry.path, name.use)]
-        if not (self.codec.profile.sidecar or self.codec.profile.track):
-            keys = []
+        has_partners = self.codec.profile.sidecar or self.codec.profile.track
+        keys = [b"l" + _digest(key) for key in self.codec.partners(entry.path, name.use)] if has_partners else []
         families = {key: _members(self._recall(key)) for key in keys}
         family = [member for members in families.values() for member in members]
         device, _ = drafts.device_of(name, entry, content, family)
@@ -500,9 +502,8 @@ class Session:
     def _take_failed(self, entry: Entry, failure: Failure, now_ns: int) -> list[Command]:
         if failure.failure == "link":
             self._link_streak += 1
-            if self._link_streak > LINK_STREAK:
-                pause_ns = RETRY_MIN_NS << min(self._link_streak - LINK_STREAK - 1, 10)
-                self._hold_until_ns = now_ns + min(pause_ns, RETRY_MAX_NS)
+            if (beyond := self._link_streak - LINK_STREAK) > 0:
+                self._hold_until_ns = now_ns + min(RETRY_MIN_NS << min(beyond - 1, 10), RETRY_MAX_NS)
             return [Count("take_failures"), *self._down(failure.text, now_ns)]
         candidate = self._candidates.get(entry.path)
         if failure.reason == "changed":
@@ -517,8 +518,7 @@ class Session:
             candidate.problem = failure.text
             candidate.failures += 1
             least_ns = FULL_RETRY_NS if failure.failure == "full" else RETRY_MIN_NS
-            pause_ns = min(least_ns << min(candidate.failures - 1, 10), RETRY_MAX_NS)
-            candidate.not_before_ns = now_ns + pause_ns
+            candidate.not_before_ns = now_ns + min(least_ns << min(candidate.failures - 1, 10), RETRY_MAX_NS)
         elif candidate is not None:
             self._known.add(_known_key(entry))  # not remembered: the next start tries again
             del self._candidates[entry.path]

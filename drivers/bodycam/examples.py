@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.bodycam.codec import Malformed, NameCodec
@@ -11,30 +9,25 @@ from drivers.bodycam.drafts import Content
 from drivers.bodycam.listings import Page, read_page
 from drivers.bodycam.sidecars import read_sidecar
 from drivers.bodycam.tracks import Position, TrackContent, read_track
-from firmware_profiles.loader import load
-from firmware_profiles.model import Example, Sidecar
+from firmware_profiles.loader import load_station
+from firmware_profiles.model import Example, Sidecar, StationProfile
+from firmware_profiles.worked import Result, compare
 from gateway.core.errors import ProfileError
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One example of a profile file, or one mistake in the file itself."""
-
-    path: Path
-    name: str
-    """Which example: its number from 1 and its subject; or the key that is wrong."""
-    ok: bool
-    text: str
-    """Empty where all is well; else what differs."""
 
 
 def check_profile(path: Path) -> list[Result]:
     """Load a profile file and run every example in it. A file that cannot be used gives its problems as results."""
     try:
-        codec = NameCodec(load(str(path.absolute())).profile)
+        profile = load_station(str(path.absolute())).profile
     except ProfileError as error:
         return [Result(path, problem.key or "file", False, str(problem)) for problem in error.problems]
-    return [_run(path, number, example, codec) for number, example in enumerate(codec.profile.example, 1)]
+    return check_examples(profile, path)
+
+
+def check_examples(profile: StationProfile, path: Path) -> list[Result]:
+    """Run every example of a profile; `path` names its file in the results."""
+    codec = NameCodec(profile)
+    return [_run(path, number, example, codec) for number, example in enumerate(profile.example, 1)]
 
 
 def read_content(raw: bytes, path: bytes, codec: NameCodec) -> Content | None:
@@ -57,18 +50,7 @@ def _run(path: Path, number: int, example: Example, codec: NameCodec) -> Result:
         if raw:
             content = read_content(raw, name, codec)
             found = _flat_content(content) if content is not None else {"malformed": "no rule for this ending"}
-    text = "; ".join(_differences(found, example.expect))
-    return Result(path, f"example {number}: {subject}", not text, text)
-
-
-def _differences(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    lines = []
-    for key in sorted({*found, *expected}):
-        if found.get(key) != expected.get(key):
-            have = repr(found[key]) if key in found else "nothing"
-            want = repr(expected[key]) if key in expected else "nothing"
-            lines.append(f"{key}: reads {have}, expected {want}")
-    return lines
+    return compare(path, f"example {number}: {subject}", found, example.expect)
 
 
 def _flat_name(path: bytes, codec: NameCodec) -> dict[str, str]:

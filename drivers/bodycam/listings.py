@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from drivers.bodycam.codec import Malformed, NameCodec
 from drivers.bodycam.sidecars import as_text, point, read_json
-from drivers.bodycam.times import ReadTime, read_time
+from drivers.times import ReadTime, read_time
 from firmware_profiles.model import Listing
 
 ITEMS_MAX: Final = 10_000

@@ -14,7 +14,7 @@ from typing import Any, Final
 from xml.parsers import expat
 
 from drivers.bodycam.codec import Malformed, NameCodec
-from drivers.bodycam.times import ReadTime, read_time
+from drivers.times import ReadTime, read_time
 from firmware_profiles.model import Sidecar
 
 SIDECAR_MAX_BYTES: Final = 1_048_576

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from drivers.bodycam.codec import Malformed, decode
 from drivers.bodycam.sidecars import refuse, run_expat, xml_bytes
-from drivers.bodycam.times import ReadTime, read_time
+from drivers.times import ReadTime, read_time
 from firmware_profiles.datum import wgs_e7_from_gcj_e7
 from firmware_profiles.model import Track
 

@@ -26,7 +26,7 @@ from drivers.io.folder import spool_key, suspend
 from drivers.io.surroundings import Surroundings
 from drivers.io.watched import InterruptedCall
 from firmware_profiles.model import Listing
-from gateway.config import StationHttpConfig
+from gateway.config_sources import StationHttpConfig
 from gateway.core.errors import LinkError, StoreFull
 from gateway.core.ports import SpoolWriter
 

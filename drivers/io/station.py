@@ -17,8 +17,9 @@ from drivers.io.http import Listings
 from drivers.io.runner import TICK_S, Place, StationRunner
 from drivers.io.surroundings import Surroundings, pause
 from drivers.io.watched import StationCalls
-from firmware_profiles.loader import LoadedProfile, load
-from gateway.config import StationFolderConfig, StationHttpConfig
+from firmware_profiles.loader import LoadedProfile, load_station
+from firmware_profiles.model import StationProfile
+from gateway.config_sources import StationFolderConfig, StationHttpConfig
 from gateway.core.errors import Problem, ProfileError
 from gateway.core.record import ProfileRef
 
@@ -78,7 +79,7 @@ def _client(config: StationHttpConfig) -> httpx.AsyncClient:
 
 def _session(
     config: StationFolderConfig | StationHttpConfig,
-    loaded: LoadedProfile,
+    loaded: LoadedProfile[StationProfile],
     limits: Limits,
     place: str,
     around: Surroundings,
@@ -108,10 +109,12 @@ async def _run(session: Session, place: Place, around: Surroundings) -> None:
     await runner.run()
 
 
-async def _profile(config: StationFolderConfig | StationHttpConfig, around: Surroundings) -> LoadedProfile | None:
+async def _profile(
+    config: StationFolderConfig | StationHttpConfig, around: Surroundings
+) -> LoadedProfile[StationProfile] | None:
     """The profile; with an unusable one the source is disabled, says so, and waits for the end."""
     try:
-        return load(config.profile, around.profile_dirs)
+        return load_station(config.profile, around.profile_dirs)
     except ProfileError as error:
         await _disable(config, ProfileRef(config.profile[:64], ""), error, around)
         return None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.core.ports import Clock, Sink, SourceMemory, SourceStatus, Spool
+from gateway.core.ports import Clock, Orders, Sink, SourceMemory, SourceStatus, Spool, TimeMarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class Surroundings:
     stop: asyncio.Event
     tick: Callable[[], None]
     """To be called at least every 5 s, for the watchdog."""
+    orders: Orders | None = None
+    """Where a source that takes operators' orders says so; None where nobody gives any."""
+    time_marks: TimeMarks | None = None
+    """Where a receiver tells the time of its satellites; None where nobody asks."""
 
 
 async def pause(event: asyncio.Event, seconds: float) -> bool:

@@ -20,17 +20,19 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics
-from gateway.api import query, views
+from gateway.api import findings, live, orders, query, views
+from gateway.api.bodies import body_of, demand_json
 from gateway.api.openapi import document
 from gateway.api.problem import ProblemError
 from gateway.api.problem import response as problem_response
 from gateway.api.query import Query
+from gateway.api.roles import Caller, Rights, caller_of, demand
 from gateway.api.streams import ARTIFACTS_MAX, BUNDLES_MAX, FileSource, Slots, answer, whole
 from gateway.core.errors import (
     DiskError,
@@ -40,7 +42,7 @@ from gateway.core.errors import (
     TransientError,
     UplinkRejected,
 )
-from gateway.core.ports import BatchRow, Bundles, ByteSource, Reader, SourceStatus, Spool
+from gateway.core.ports import BatchRow, Bundles, ByteSource, Live, Orders, Reader, SourceStatus, Spool
 from gateway.ledger import checkpoint, grammar, merkle, proof
 
 T = TypeVar("T")
@@ -50,9 +52,10 @@ REVALIDATE: Final = "private, no-cache"
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 
 RECEIPT_BODY_MAX_BYTES: Final = 20_971_520
-BODY_TIMEOUT_S: Final = 30
 RECORDS_BODY_MAX_BYTES: Final = 4_194_304
 """A page of records ends early, with a `next` link, once it holds this many bytes."""
+RECORDS_LOOKED_AT_MAX: Final = 5000
+"""A page ends after so many records that the caller may not see, so that one request stays a small one."""
 RECORDS_STEP: Final = 50
 """Records read from the store at once, so that a page of largest leaves stays within bounds of memory."""
 
@@ -75,6 +78,9 @@ class Backend:
     """JSON values with at least ``status``: ok, degraded or failing."""
     accept_receipt: Callable[[int, bytes, bytes, bytes], Awaitable[None]]
     """(n, receipt text, CMS signature, artifact list): verify and keep; raises UplinkRejected for an invalid one."""
+    live: Live
+    orders: Orders
+    rights: Rights
 
 
 class PostedReceipt(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,6 +106,9 @@ def make_app(backend: Backend) -> Starlette:
             Route("/v1/records/{seq}", api.record),
             Route("/v1/records/{seq}/proof", api.proof),
             Route("/v1/export", api.export),
+            *findings.routes(backend),
+            *live.routes(backend),
+            *orders.routes(backend),
             Route("/v1/sources", api.sources),
             Route("/v1/health", api.health),
             Route("/v1/openapi.json", api.openapi),
@@ -123,6 +132,7 @@ class Api:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._reader = backend.reader
+        self._rights = backend.rights
         self._gateway = grammar.gateway_id_of(backend.origin)
         self._bundle_slots = Slots(BUNDLES_MAX)
         self._artifact_slots = Slots(ARTIFACTS_MAX)
@@ -159,6 +169,7 @@ class Api:
     async def bundle(self, request: Request) -> Response:
         """GET /v1/batches/{n}/bundle: the batch as a tar, whole or by range."""
         artifacts = Query(request, "artifacts").one("artifacts", query.included, True)
+        self._rights.demand_files(caller_of(request))
         row = await self._batch_row(request)
         return await _stream(
             request,
@@ -172,6 +183,7 @@ class Api:
         asked = Query(request, "seq", "artifacts")
         seqs = sorted(set(asked.many("seq", query.natural, query.SEQS_MAX)))
         artifacts = asked.one("artifacts", query.included, True)
+        self._rights.demand_files(caller_of(request))
         if not seqs:
             raise ProblemError("bad-parameter", "seq is missing; name the records, as in seq=17&seq=20")
         for seq in seqs:
@@ -186,6 +198,7 @@ class Api:
     async def artifact(self, request: Request) -> Response:
         """GET /v1/artifacts/{sha256}: a file of the spool, whole or by range."""
         Query(request)
+        self._rights.demand_files(caller_of(request))
         digest = request.path_params["sha256"]
         row = await _read(self._reader.artifact, digest) if _SHA256.fullmatch(digest) else None
         if row is None:
@@ -216,7 +229,7 @@ class Api:
         }
         after = asked.one("after", query.natural, -1)
         limit = asked.one("limit", query.limit, query.LIMIT_DEFAULT)
-        page, last = await _read(self._page, filters, after, limit)
+        page, last = await _read(self._page, caller_of(request), filters, after, limit)
         following = None
         if last is not None:
             kept = [(k, v) for k, v in request.query_params.items() if k not in ("after", "limit")]
@@ -224,32 +237,42 @@ class Api:
         body = msgspec.json.encode({"records": [msgspec.Raw(leaf) for leaf in page], "next": following})
         return whole(request, body, REVALIDATE)
 
-    def _page(self, filters: Mapping[str, Any], after: int, limit: int) -> tuple[list[bytes], int | None]:
-        """Up to `limit` leaves within the bound of bytes, and the seq to go on after, None at the end."""
+    def _page(
+        self, caller: Caller, filters: Mapping[str, Any], after: int, limit: int
+    ) -> tuple[list[bytes], int | None]:
+        """Up to `limit` leaves within the bound of bytes, and the seq to go on after, None at the end. What the caller
+        may not see stands there as its seq and kind; under a filter by device not even that."""
         page: list[bytes] = []
-        size_bytes = 0
+        size_bytes = hidden = 0
         while True:
             step = min(RECORDS_STEP, limit - len(page) + 1)  # one more than wanted shows whether there is a next
             rows = self._reader.records(**filters, after=after, limit=step)
             for seq, leaf in rows:
                 if len(page) == limit or (page and size_bytes + len(leaf) > RECORDS_BODY_MAX_BYTES):
                     return page, after
-                page.append(leaf)
-                size_bytes += len(leaf)
                 after = seq
+                shown = self._rights.shown(caller, leaf)
+                if shown is None and filters["device"] is not None:
+                    hidden += 1
+                    continue
+                page.append(shown or self._rights.withheld(leaf))
+                size_bytes += len(page[-1])
             if len(rows) < step:
                 return page, None
+            if hidden >= RECORDS_LOOKED_AT_MAX:
+                return page, after
 
     async def record(self, request: Request) -> Response:
         """GET /v1/records/{seq}: the bytes of one leaf."""
         Query(request)
         leaf = await self._leaf(request)
+        self._rights.demand_leaf(caller_of(request), leaf)
         return whole(request, leaf, IMMUTABLE)
 
     async def proof(self, request: Request) -> Response:
         """GET /v1/records/{seq}/proof: inclusion proof in the checkpoint of the record's batch (C2SP tlog-proof)."""
         Query(request)
-        await self._leaf(request)
+        self._rights.demand_leaf(caller_of(request), await self._leaf(request))
         seq = int(request.path_params["seq"])
         row = await self._sealed(seq)
         try:
@@ -264,12 +287,11 @@ class Api:
     async def post_receipt(self, request: Request) -> Response:
         """POST /v1/batches/{n}/receipt: the receipt of a platform that pulled the batch."""
         Query(request)
+        demand(caller_of(request), "full")
         row = await self._batch_row(request)
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise ProblemError("media-type", "send the receipt as application/json", {"connection": "close"})
+        demand_json(request, "receipt")
         try:
-            posted = msgspec.json.decode(await _body(request), type=PostedReceipt)
+            posted = msgspec.json.decode(await body_of(request, RECEIPT_BODY_MAX_BYTES), type=PostedReceipt)
             parts = (
                 posted.receipt.encode("ascii"),
                 base64.b64decode(posted.signature.encode("ascii"), validate=True),
@@ -381,26 +403,6 @@ def _size_of(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-async def _body(request: Request) -> bytes:
-    """The request body within its limits of size and time."""
-    parts: list[bytes] = []
-    size_bytes = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for part in request.stream():
-                size_bytes += len(part)
-                if size_bytes > RECEIPT_BODY_MAX_BYTES:
-                    raise ProblemError("too-large", f"at most {RECEIPT_BODY_MAX_BYTES} bytes", {"connection": "close"})
-                parts.append(part)
-    except TimeoutError:
-        raise ProblemError(
-            "body-timeout", f"the body did not arrive within {BODY_TIMEOUT_S} s", {"connection": "close"}
-        ) from None
-    except ClientDisconnect:
-        raise ProblemError("bad-body", "the body ended early") from None
-    return b"".join(parts)
 
 
 def _path_number(request: Request, name: str) -> int | None:

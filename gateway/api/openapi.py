@@ -79,6 +79,8 @@ def _paths() -> Json:
                 "Single records with their proofs as a tar", "application/x-tar", [_SEQS, _ARTIFACTS], sealed_only=True
             )
         },
+        **_finding_paths(),
+        **_device_paths(),
         "/v1/sources": {"get": _get("State of the configured sources", "Sources", errors=(400,))},
         "/v1/health": {
             "get": _get("Health of the gateway", "Health", errors=(400,), failing="Health"),
@@ -86,6 +88,36 @@ def _paths() -> Json:
         "/v1/openapi.json": {"get": _get("This document", "Document", errors=(400,))},
         "/metrics": {"get": _get_text("Prometheus metrics", "text/plain", errors=(400,))},
     }
+
+
+def _device_paths() -> Json:
+    return {
+        "/v1/devices": {"get": _get("Devices as the live board shows them", "DevicePage", [_AFTER_DEVICE, _LIMIT])},
+        "/v1/devices/{source}/{device}/orders": {"parameters": [_SOURCE, _DEVICE], "post": _post_order()},
+    }
+
+
+def _finding_paths() -> Json:
+    return {
+        "/v1/findings": {
+            "get": _get("What the rules found, newest revisions", "FindingPage", _FINDING_FILTERS, errors=(400,))
+        },
+        "/v1/findings/{id}": {
+            "parameters": [_FINDING],
+            "get": _get("One finding with its history", "Finding", errors=(400, 404)),
+        },
+        "/v1/findings/{id}/export": {
+            "parameters": [_FINDING],
+            "get": _download(
+                "The finding and all that it cites, with proofs, as a tar", "application/x-tar", [_ARTIFACTS],
+                sealed_only=True,
+            ),
+        },
+        "/v1/findings/{id}/report.html": {
+            "parameters": [_FINDING],
+            "get": _get_text("One page about the finding, for people", "text/html", errors=(400, 404, 410, 429)),
+        },
+    }  # fmt: skip
 
 
 def _parameter(name: str, schema: Json, text: str, *, required: bool = False) -> Json:
@@ -137,6 +169,26 @@ _RECORD_FILTERS: Final[list[Json]] = [
     _parameter("after", _NUMBER, "Only records with a larger seq"),
     _LIMIT,
 ]
+_SOURCE: Final = _path(
+    "source", {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$"}, "Name of the source", "trucks"
+)
+_DEVICE: Final = _path("device", {"type": "string", "minLength": 1, "maxLength": TEXT_MAX}, "Identity", "13800000017")
+_AFTER_DEVICE: Final = _parameter("after", {"type": "string", "maxLength": TEXT_MAX}, "Only after `<source>/<device>`")
+_FINDING: Final = _path(
+    "id",
+    {"type": "string", "pattern": "^([0-9a-f]{32}|0|[1-9][0-9]{0,15})$"},
+    "Id of the finding, or the seq of one of its records",
+    "0",
+)
+_FINDING_FILTERS: Final[list[Json]] = [
+    _parameter("device", {"type": "string", "maxLength": TEXT_MAX}, "Only of this device"),
+    _parameter("rule", {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$"}, "Only of this rule"),
+    _parameter("state", {"type": "string", "enum": ["open", "closed", "withdrawn"]}, "Only in this state"),
+    _parameter("from", _MOMENT, "Events that begin then or later, by the device's time"),
+    _parameter("to", _MOMENT, "Events that begin before"),
+    _parameter("after", _NUMBER, "Only findings whose newest record has a larger seq"),
+    _LIMIT,
+]
 _CONDITIONS: Final[list[Json]] = [
     _header("If-None-Match", "304 where the entity tag is unchanged"),
     _header("If-Match", "412 where the entity tag is another"),
@@ -149,7 +201,7 @@ _RANGES: Final[list[Json]] = [
 
 def _operation(summary: str, responses: Mapping[int, Json], parameters: list[Json], errors: tuple[int, ...]) -> Json:
     answers: Json = {str(status): answer for status, answer in responses.items()}
-    for status in sorted({401, 503, *errors} - set(responses)):
+    for status in sorted({401, 403, 503, *errors} - set(responses)):
         answers[str(status)] = _problem(status)
     return {"summary": summary, "parameters": parameters, "responses": answers}
 
@@ -228,6 +280,18 @@ def _post_receipt() -> Json:
     return operation
 
 
+def _post_order() -> Json:
+    operation = _operation(
+        "Order something of a device; the same key again does nothing and gives the first outcome",
+        {200: _json("Outcome", "What came of it")},
+        [],
+        (400, 403, 404, 408, 413, 415, 422, 507),
+    )
+    operation["requestBody"] = {"required": True, **_json("Order", "")}
+    del operation["requestBody"]["description"]
+    return operation
+
+
 def _object(properties: Mapping[str, Json], *, more: bool = False, optional: tuple[str, ...] = ()) -> Json:
     return {
         "type": "object",
@@ -292,6 +356,21 @@ def _schemas() -> Json:
         "RecordPage": _object(
             {"records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}, "next": following}
         ),
+        "FindingPage": _object(
+            {"findings": {"type": "array", "items": {"$ref": "#/components/schemas/FindingSummary"}}, "next": following}
+        ),
+        "FindingSummary": _object(_finding(text, count)),
+        "Finding": _object(
+            {
+                **_finding(text, count),
+                "judgement": _object({}, more=True),
+                "revisions": {
+                    "type": "array",
+                    "items": _object({"seq": count, "revision": count, "state": text, "arrival_utc_ns": nanoseconds}),
+                },
+            }
+        ),
+        **_device_schemas(text, nullable_count=_nullable(count)),
         "Sources": _object({"sources": {"type": "array", "items": _source(text, nanoseconds)}}),
         "Health": _object({"status": {"enum": ["ok", "degraded", "failing"]}}, more=True),
         "Document": _object({"openapi": {"const": "3.1.0"}}, more=True),
@@ -317,6 +396,50 @@ def _batch_summary(text: Json, flag: Json, count: Json, root: Json, sha256: Json
         "receipted": flag,
         "complete": flag,
         "quarantined": _nullable(text),
+    }
+
+
+def _device_schemas(text: Json, nullable_count: Json) -> Json:
+    anything = _object({}, more=True)
+    word: Json = {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,31}$"}
+    key: Json = {"type": "string", "pattern": "^[!-~]{1,128}$"}
+    device = _object(
+        {
+            "source": text,
+            "device": text,
+            "class": text,
+            "plate": text,
+            "position": _nullable(anything),
+            "state": _nullable(anything),
+        }
+    )
+    following = _nullable({"type": "string", "format": "uri-reference"})
+    order = {"action": word, "key": key, "parameters": anything, "actor": {"type": "string", "maxLength": 128}}
+    outcomes = ["done", "refused", "offline", "timeout", "unknown"]
+    return {
+        "DevicePage": _object({"devices": {"type": "array", "items": device}, "next": following}),
+        "Order": _object(order, optional=("parameters", "actor")),
+        "Outcome": _object({"outcome": {"enum": outcomes}, "detail": text, "result": anything, "seq": nullable_count}),
+    }
+
+
+def _finding(text: Json, count: Json) -> Json:
+    return {
+        "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "seq": count,
+        "revision": {"type": "integer", "minimum": 1},
+        "state": {"enum": ["open", "closed", "withdrawn"]},
+        "rule": text,
+        "severity": text,
+        "source": text,
+        "device": text,
+        "class": text,
+        "privacy": text,
+        "plate": text,
+        "firm": text,
+        "start_utc_s": {"type": "integer"},
+        "end_utc_s": _nullable({"type": "integer"}),
+        "text": {"type": "object", "additionalProperties": text},
     }
 
 

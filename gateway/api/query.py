@@ -13,7 +13,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Final, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from gateway.api.problem import ProblemError, printable
 
@@ -35,7 +35,7 @@ _RFC3339: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9
 class Query:
     """The query string of one request. Each parameter is taken once; `finish` refuses what nobody took."""
 
-    def __init__(self, request: Request, *names: str) -> None:
+    def __init__(self, request: HTTPConnection, *names: str) -> None:
         """Refuse every parameter that is not in `names` (raises ProblemError)."""
         self._values: Mapping[str, list[str]] = _collect(request, names)
 
@@ -56,7 +56,7 @@ class Query:
         return [read(name, text) for text in texts]
 
 
-def _collect(request: Request, names: tuple[str, ...]) -> dict[str, list[str]]:
+def _collect(request: HTTPConnection, names: tuple[str, ...]) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for name, text in request.query_params.multi_items():
         if name not in names:

@@ -26,12 +26,20 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.api.auth import TOKEN, BearerAuth
+from gateway.api.connections import Http, Socket
+from gateway.api.live import CLIENTS_MAX
+from gateway.api.roles import Role
 from gateway.config import ApiConfig
 from gateway.core.errors import ConfigError, Problem, TransientError
 
 SOCKET_NAME: Final = "api.sock"
-CONNECTIONS_MAX: Final = 64
-"""Per listener; a request on a further connection is answered 503 and the connection closed."""
+CONNECTIONS_MAX: Final = 64 + CLIENTS_MAX
+"""Per listener, clients of the live channel included; a request on a further connection is answered 503 and the
+connection closed."""
+LIVE_IN_MAX_BYTES: Final = 1024
+"""A client of the live channel has nothing to say."""
+LIVE_PING_S: Final = 20.0
+"""A client of the live channel that does not answer a ping within this time is cut."""
 HEAD_SIZE_MAX_BYTES: Final = 16_384
 """A request head that is not whole at this size is refused; one that comes whole in one read may be larger."""
 HEAD_TIMEOUT_S: Final = 15
@@ -92,8 +100,10 @@ class Server(uvicorn.Server):
 
     def cut_late(self, now_s: float) -> None:
         """Cut connections that have been without a request for HEAD_TIMEOUT_S; `now_s` is the loop's time."""
-        connections: list[Any] = list(self.server_state.connections)  # all are H11Protocol here
+        connections: list[Any] = list(self.server_state.connections)  # all are Http or Socket here
         for connection in connections:
+            if isinstance(connection, Socket):
+                continue  # it has pings
             cycle = connection.cycle
             if cycle is not None and not cycle.response_complete:
                 self._waiting.pop(connection, None)
@@ -173,8 +183,8 @@ def open_network(config: ApiConfig, app: ASGIApp) -> Listener:
     """Bind the TLS listener. Raises ConfigError, or TransientError where the address is taken or not (yet) of this
     box; nothing is left open."""
     context = tls_context(config)
-    if config.token_file:
-        app = BearerAuth(app, read_token(config.token_file))
+    if tokens := read_tokens(config):
+        app = BearerAuth(app, tokens)
     elif not config.client_ca_file:
         raise _wrong("api.listen", "set api.token_file or api.client_ca_file: nobody may read without either")
     remote = _bind_tcp(config.listen)
@@ -203,22 +213,42 @@ def tls_context(config: ApiConfig) -> ssl.SSLContext:
     return context
 
 
-def read_token(path: str) -> str:
+def read_tokens(config: ApiConfig) -> dict[Role, str]:
+    """The token of each role that has one. Raises ConfigError."""
+    files: dict[Role, str] = {
+        "full": config.token_file,
+        "operator": config.operator_token_file,
+        "viewer": config.viewer_token_file,
+    }
+    if not config.token_file and any(files.values()):
+        raise _wrong("api.token_file", "missing: beside tokens for viewers and operators the platform needs its own")
+    keys = {role: "token_file" if role == "full" else f"{role}_token_file" for role in files}
+    tokens = {role: read_token(path, f"api.{keys[role]}") for role, path in files.items() if path}
+    if len(set(tokens.values())) < len(tokens):
+        raise _wrong("api.token_file", "the same token for two roles; each needs its own")
+    return tokens
+
+
+def read_token(path: str, key: str = "api.token_file") -> str:
     """The bearer token in a file of one line. Raises ConfigError."""
     try:
         token = Path(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
-        raise _wrong("api.token_file", f"cannot read {path}: {_reason(error)}") from None
+        raise _wrong(key, f"cannot read {path}: {_reason(error)}") from None
     if TOKEN.fullmatch(token) is None:
-        raise _wrong("api.token_file", f"{path}: expected one line of 16 to 512 characters A-Z a-z 0-9 - . _ ~ + /")
+        raise _wrong(key, f"{path}: expected one line of 16 to 512 characters A-Z a-z 0-9 - . _ ~ + /")
     return token
 
 
 def _server(app: ASGIApp, context: ssl.SSLContext | None) -> Server:
     config = uvicorn.Config(
         app,
-        http="h11",
-        ws="none",
+        http=Http,
+        ws=Socket,
+        ws_max_size=LIVE_IN_MAX_BYTES,
+        ws_ping_interval=LIVE_PING_S,
+        ws_ping_timeout=LIVE_PING_S,
+        ws_per_message_deflate=False,  # 64 compressors are memory that a small box does not have
         lifespan="off",
         interface="asgi3",
         log_config=None,

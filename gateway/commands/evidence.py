@@ -236,16 +236,45 @@ def bundles(config_file: Path, after: int, limit: int, number: int | None, out: 
     "seqs",
     type=click.IntRange(min=0),
     multiple=True,
-    required=True,
     help="Record to disclose; may be repeated.",
 )
-@click.option("--out", type=path_type, required=True, help="File to write (tar).")
+@click.option("--finding", help="Or everything about one finding: its id, or the seq of one of its records.")
+@click.option("--out", type=path_type, required=True, help="File to write (tar); the page of a finding lies beside it.")
 @click.option("--without-artifacts", is_flag=True, help="Leave the files out; their hashes stay in the records.")
 @json_option
-def export(config_file: Path, seqs: tuple[int, ...], out: Path, without_artifacts: bool, as_json: bool) -> None:
-    """Disclose single records with inclusion proofs; nothing else of the log leaks."""
+def export(
+    config_file: Path,
+    seqs: tuple[int, ...],
+    finding: str | None,
+    out: Path,
+    without_artifacts: bool,
+    as_json: bool,
+) -> None:
+    """Disclose single records, or one finding, with inclusion proofs; nothing else of the log leaks."""
     from gateway import offline
 
+    if bool(seqs) == (finding is not None):
+        raise click.UsageError("give either --seq, once or more, or --finding")
+    if finding is not None and out.suffix == ".html":
+        raise click.UsageError("--out names the bundle, such as case.tar; the page case.html is written beside it")
+    if finding is not None:
+        with offline.open_store(config_file) as store:
+            made = asyncio.run(store.write_case(finding, out, artifacts=not without_artifacts))
+        if as_json:
+            emit(
+                {
+                    "path": str(out),
+                    "page": str(made.page),
+                    "finding": made.id,
+                    "sha256": made.sha256,
+                    "size_bytes": made.size_bytes,
+                    "seqs": list(made.seqs),
+                }
+            )
+        else:
+            click.echo(f"{out}  {size_text(made.size_bytes)}  sha256 {made.sha256}")
+            click.echo(f"{made.page}")
+        return
     with offline.open_store(config_file) as store:
         size_bytes = asyncio.run(store.write_export(list(seqs), out, artifacts=not without_artifacts))
     result: dict[str, Any] = {"path": str(out), "size_bytes": size_bytes, "seqs": sorted(seqs)}

@@ -31,6 +31,9 @@ config_argument = click.argument(
     envvar="FIELDGATE_CONFIG",
     type=click.Path(path_type=Path, readable=False),
 )
+dirs_option = click.option(
+    "--dir", "dirs", type=click.Path(path_type=Path), multiple=True, help="Further folder with profiles."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
@@ -88,22 +91,25 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(label: str, *, quiet: bool) -> Iterator[Progress]:
-    """A progress bar on stderr where a person watches; nothing in a pipe or with --json."""
+def progress(label: str, *, quiet: bool, counted: bool = False) -> Iterator[Progress]:
+    """A progress bar on stderr where a person watches; nothing in a pipe or with --json. `counted`: what is done is a
+    number of things, not of bytes."""
     if quiet or not sys.stderr.isatty():
         yield _no_progress
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    measures = (MofNCompleteColumn(),) if counted else (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *measures, TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
 

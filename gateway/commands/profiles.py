@@ -1,20 +1,19 @@
-"""`fieldgate profile …`: device models are data; list them, run their examples, try one on a real folder."""
+"""`fieldgate profile …`: device models are data; list them, run their examples, try one on a real folder or device."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.commands.output import NEGATIVE, colour, emit, json_option, table
+from gateway.commands.output import NEGATIVE, colour, dirs_option, emit, json_option, table
+from gateway.commands.poll import poll
+from gateway.core.errors import ProfileError
 from gateway.language import say
 
-dirs_option = click.option(
-    "--dir", "dirs", type=click.Path(path_type=Path), multiple=True, help="Further folder with profiles."
-)
+if TYPE_CHECKING:
+    from firmware_profiles.worked import Result
 
 
 @click.group()
@@ -26,7 +25,7 @@ def profile() -> None:
 @dirs_option
 @json_option
 def list_command(dirs: tuple[Path, ...], as_json: bool) -> None:
-    """Every profile that a source can name."""
+    """Every profile that a source or a devices file can name."""
     from firmware_profiles import loader
 
     rows = loader.list_profiles(dirs)
@@ -39,6 +38,7 @@ def list_command(dirs: tuple[Path, ...], as_json: bool) -> None:
                         "kind": row.kind,
                         "title": row.title,
                         "path": str(row.path),
+                        "confirmed": row.confirmed,
                         "problems": [str(item) for item in row.problems],
                     }
                     for row in rows
@@ -47,80 +47,82 @@ def list_command(dirs: tuple[Path, ...], as_json: bool) -> None:
         )
         return
     head = [say("id", "编号"), say("kind", "类别"), say("title", "名称")]
-    for line in table(head, [[row.id, row.kind, str(row.problems[0]) if row.problems else row.title] for row in rows]):
-        click.echo(line)
-
-
-@profile.command()
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
-@json_option
-def check(files: tuple[Path, ...], as_json: bool) -> None:
-    """Check profile files and run the worked examples in them."""
-    from drivers.bodycam import examples
-
-    results = [result for path in files for result in examples.check_profile(path)]
-    bad = [result for result in results if not result.ok]
-    if as_json:
-        emit(
-            {
-                "ok": not bad,
-                "examples": [
-                    {"path": str(result.path), "name": result.name, "ok": result.ok, "text": result.text}
-                    for result in results
-                ],
-            }
-        )
-    else:
-        for result in results:
-            mark = colour("ok  ", "green") if result.ok else colour("FAIL", "red")
-            click.echo(f"{mark}  {result.path.name}  {result.name}  {result.text}".rstrip())
-    if bad:
-        click.get_current_context().exit(NEGATIVE)
-
-
-@profile.command()
-@click.argument("profile_name", metavar="PROFILE")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Files to show.")
-@dirs_option
-@json_option
-def poll(profile_name: str, folder: Path, limit: int, dirs: tuple[Path, ...], as_json: bool) -> None:
-    """Read a station's folder through a profile (an id or a TOML file) and show what it makes of each name."""
-    from drivers.bodycam.codec import NameCodec
-    from firmware_profiles import loader
-
-    codec = NameCodec(loader.load(profile_name, dirs).profile)
-    read = [codec.read(name) for name in islice(_names(folder), limit)]
-    if as_json:
-        rows = [
-            {
-                "name": item.display,
-                "use": item.use,
-                "media_type": item.media_type,
-                "grammar": None if item.grammar is None else item.grammar + 1,
-                "fields": item.fields,
-                "time": None if item.time is None else {"local": item.time.local, "zone": item.time.zone},
-            }
-            for item in read
-        ]
-        emit({"profile": profile_name, "files": rows})
-        return
-    head = [say("file", "文件"), say("use", "用途"), say("time", "时间"), say("fields", "字段")]
-    unread = say("(no grammar fits; still evidence)", "（无匹配规则，仍作为证据）")
-    cells = []
-    for item in read:
-        time = "" if item.time is None else f"{item.time.local} {item.time.zone or '?'}"
-        fields = ", ".join(f"{key}={value}" for key, value in item.fields.items())
-        cells.append([item.display, item.use, time, fields if item.grammar is not None else unread])
+    mark = say("  [unconfirmed: compare with the device]", "  [未经设备核实]")
+    cells = [
+        [row.id, row.kind, str(row.problems[0]) if row.problems else row.title + ("" if row.confirmed else mark)]
+        for row in rows
+    ]
     for line in table(head, cells):
         click.echo(line)
 
 
-def _names(folder: Path) -> Iterator[bytes]:
-    """Paths of regular files below a folder, as bytes, never following a link."""
-    for base, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(base, name)
-            if path.is_file() and not path.is_symlink():
-                yield os.fsencode(path.relative_to(folder))
+@profile.command()
+@click.argument("files", metavar="FILE|ID...", nargs=-1, required=True)
+@dirs_option
+@json_option
+def check(files: tuple[str, ...], dirs: tuple[Path, ...], as_json: bool) -> None:
+    """Check profiles (files, or ids of known ones) and run the worked examples in them."""
+    results = [result for name in files for result in _check_one(name, dirs)]
+    bad = [result for result in results if not result.ok]
+    if as_json:
+        emit({"ok": not bad, "examples": [_json_result(result) for result in results]})
+    else:
+        for result in results:
+            mark = colour("ok  ", "green") if result.ok else colour("FAIL", "red")
+            text = "" if result.differences else result.text
+            click.echo(f"{mark}  {result.path.name}  {result.name}  {text}".rstrip())
+            if result.differences:
+                head = [say("field", "字段"), say("expected", "期望"), say("got", "实际")]
+                for line in table(head, [[one.key, one.expected, one.got] for one in result.differences]):
+                    click.echo(f"      {line}")
+    if bad:
+        click.get_current_context().exit(NEGATIVE)
+
+
+def _json_result(result: Result) -> dict[str, Any]:
+    return {
+        "path": str(result.path),
+        "name": result.name,
+        "ok": result.ok,
+        "text": result.text,
+        "differences": [{"field": one.key, "expected": one.expected, "got": one.got} for one in result.differences],
+    }
+
+
+def _check_one(name: str, dirs: tuple[Path, ...]) -> list[Result]:
+    """The examples of one profile; a file that cannot be used gives its problems as results."""
+    from drivers.bodycam import examples as stations
+    from drivers.hj212 import examples as monitors
+    from drivers.jsonfeed import examples as feeds
+    from drivers.jt808 import examples as terminals
+    from drivers.modbus import examples as sensors
+    from drivers.nmea import examples as receivers
+    from firmware_profiles import loader
+    from firmware_profiles.feed_model import FeedProfile
+    from firmware_profiles.model import StationProfile
+    from firmware_profiles.monitor_model import MonitorProfile
+    from firmware_profiles.sensor_model import SensorProfile
+    from firmware_profiles.worked import Result
+
+    # A bare name is an id, unless there is a file of that name and no such id
+    path = Path(name).absolute()
+    known = {row.id for row in loader.list_profiles(dirs)}
+    try:
+        loaded = loader.load(str(path) if name not in known and path.is_file() else name, dirs)
+    except ProfileError as error:
+        return [Result(path, problem.key or "file", False, str(problem)) for problem in error.problems]
+    match loaded.profile:
+        case StationProfile() as station:
+            return stations.check_examples(station, loaded.path)
+        case MonitorProfile() as monitor:
+            return monitors.check_examples(monitor, loaded.path)
+        case SensorProfile() as sensor:
+            return sensors.check_examples(sensor, loaded.path)
+        case FeedProfile() as feed:
+            return feeds.check_examples(feed, loaded.path)
+        case tracker:
+            check = receivers.check_examples if tracker.protocol == "nmea" else terminals.check_examples
+            return check(tracker, loaded.path)
+
+
+profile.add_command(poll)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.commands.output import age_text, colour, size_text, table
 from gateway.core.errors import UplinkUnavailable
 from gateway.language import say
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from uplink.pull_client import Access
+
+T = TypeVar("T")
 
 BAR_CELLS: Final = 20
 COLOURS: Final = {
@@ -25,6 +31,7 @@ COLOURS: Final = {
 COUNTERS: Final = {
     "files_taken": ("files", "个文件"),
     "bytes_taken": ("", ""),
+    "readings": ("readings", "个读数"),
     "position_records": ("track records", "条轨迹"),
     "sightings": ("seen again", "次重复"),
     "gaps": ("gaps", "个缺口"),
@@ -41,9 +48,25 @@ def snapshot(config_file: Path) -> dict[str, Any]:
     from uplink import pull_client
 
     config = offline.load_config(config_file)
+    found = ask(config, config_file, pull_client.fetch_status)
+    health = found["health"]
+    if health["config_sha256"] != config_sha256(config):
+        health["problems"].append(_other_config(config_file))
+    return {
+        "gateway": config.gateway.id,
+        "name": config.gateway.name,
+        **health,
+        "checkpoint": found["checkpoint"],
+    }
+
+
+def ask(config: Config, config_file: Path, call: Callable[[Access], Coroutine[Any, Any, T]]) -> T:
+    """What the running gateway of a configuration answers over its socket. Raises UplinkUnavailable where none runs."""
+    from uplink import pull_client
+
     socket_path = Path(config.storage.state_dir) / "run" / "api.sock"
     try:
-        found = asyncio.run(pull_client.fetch_status(pull_client.Access(f"unix:{socket_path}")))
+        return asyncio.run(call(pull_client.Access(f"unix:{socket_path}")))
     except UplinkUnavailable as error:
         if _listens(socket_path):
             raise UplinkUnavailable(
@@ -58,15 +81,6 @@ def snapshot(config_file: Path) -> dict[str, Any]:
                 f"{config.storage.state_dir} 上没有运行中的网关（{error}）；启动：fieldgate run {config_file}",
             )
         ) from None
-    health = found["health"]
-    if health["config_sha256"] != config_sha256(config):
-        health["problems"].append(_other_config(config_file))
-    return {
-        "gateway": config.gateway.id,
-        "name": config.gateway.name,
-        **health,
-        "checkpoint": found["checkpoint"],
-    }
 
 
 def _listens(socket_path: Path) -> bool:
@@ -103,6 +117,7 @@ def lines(status: Mapping[str, Any]) -> list[str]:
     rows = [
         (say("evidence", "证据"), _evidence(status)),
         (say("delivery", "上传"), _delivery(status, now_ns)),
+        *([(say("rules", "规则"), _rules(status["judge"]))] if status.get("judge") else []),
         (say("clock", "时钟"), _clock(status["clock"])),
         (say("disk", "磁盘"), _disk(status)),
     ]
@@ -168,11 +183,34 @@ def _delivery(status: Mapping[str, Any], now_ns: int) -> str:
     return ", ".join(parts)
 
 
+def _rules(judge: Mapping[str, Any]) -> str:
+    book = judge["book_sha256"]
+    text = (
+        say(f"book {book[:12]}", f"规则书 {book[:12]}") if book else colour(say("no rule book", "无规则书"), "yellow")
+    )
+    text += say(f", {judge['findings_open']} findings open", f"，进行中的发现 {judge['findings_open']} 个")
+    if judge["backlog_records"]:
+        text += say(f", {judge['backlog_records']:,} records behind", f"，待评判 {judge['backlog_records']:,} 条")
+    return text
+
+
 def _clock(clock: Mapping[str, Any]) -> str:
     good = (
         say("synchronised", "已同步") if clock["synchronised"] else colour(say("not synchronised", "未同步"), "yellow")
     )
-    return f"{good} ({clock['source']}), " + say(f"epoch {clock['epoch']}", f"时段 {clock['epoch']}")
+    text = f"{good} ({clock['source']}), " + say(f"epoch {clock['epoch']}", f"时段 {clock['epoch']}")
+    return text + _satellites(clock.get("gnss"))
+
+
+def _satellites(gnss: Mapping[str, Any] | None) -> str:
+    if gnss is None:
+        return ""
+    offset = f"{gnss['offset_ms'] / 1000:+.1f} s ± {gnss['uncertainty_ms'] / 1000:.1f} s"
+    age = age_text(gnss["age_s"])
+    return say(
+        f", satellites ({gnss['source']}) minus clock {offset}, {age} ago",
+        f"，卫星时间（{gnss['source']}）减时钟 {offset}，{age}前",
+    )
 
 
 def _disk(status: Mapping[str, Any]) -> str:

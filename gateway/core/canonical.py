@@ -1,27 +1,50 @@
 """The writer's rule for leaves: a narrow profile of RFC 8785 (JSON Canonicalization Scheme).
 
 Profile: objects, arrays, strings, integers, booleans, null; ASCII keys; NFC strings without lone surrogates;
-no floats; integers within ±(2^53 - 1). Within it ``json.dumps`` with sorted keys and no spaces is byte-identical
-to RFC 8785 (a property test pins it against an independent library). Verifiers never re-serialise: they hash
-the stored bytes.
+no floats; integers within ±(2^53 - 1). Within it any encoder with sorted keys, no spaces and the short escapes is
+byte-identical to RFC 8785 (a property test pins ours against an independent library and against ``json.dumps``).
+Verifiers never re-serialise: they hash the stored bytes.
 """
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: integers that an IEEE 754 double holds exactly
 MAX_DEPTH: Final = 16
+SMALL_TEXT: Final = 128
+SOUND_MAX: Final = 65_536
 
 
 class CanonicalError(ValueError):
     """The value is outside the profile; the text names the offending place."""
 
 
-_encoder = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+_encode = msgspec.json.Encoder(order="sorted").encode  # a tenth of the time of json.dumps
+_sound: Final[set[str]] = set()
+"""Short texts beyond ASCII that were found to be in order: plates and names come again and again."""
+
+
+def is_flat(values: Mapping[str, object]) -> bool:
+    """Whether a look at each value is enough to know that `check` accepts them and that they are small: short texts,
+    safe integers, true, false and null under ASCII keys. The common case of the hot path; False says nothing."""
+    for key, item in values.items():
+        kind = item.__class__
+        if kind is int:
+            if not -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
+                return False
+        elif kind is str:
+            if len(item) > SMALL_TEXT or not (item.isascii() or item in _sound):  # type: ignore[arg-type,attr-defined]
+                return False
+        elif kind is not bool and item is not None:
+            return False
+        if key.__class__ is not str or len(key) > SMALL_TEXT or not key.isascii():
+            return False
+    return True
 
 
 def check(value: object, path: str = "", depth: int = 0) -> None:
@@ -49,7 +72,7 @@ def check(value: object, path: str = "", depth: int = 0) -> None:
 
 
 def _check_text(text: str, path: str) -> None:
-    if text.isascii():
+    if text.isascii() or text in _sound:
         return
     if not unicodedata.is_normalized("NFC", text):
         raise CanonicalError(f"{path or '.'}: text is not in Unicode normal form C")
@@ -57,6 +80,10 @@ def _check_text(text: str, path: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise CanonicalError(f"{path or '.'}: text holds a lone surrogate") from None
+    if len(text) <= SMALL_TEXT:
+        if len(_sound) >= SOUND_MAX:
+            _sound.clear()
+        _sound.add(text)
 
 
 def encode(value: object) -> bytes:
@@ -67,4 +94,4 @@ def encode(value: object) -> bytes:
 
 def encode_checked(value: object) -> bytes:
     """Bytes of a value that has been through `check` already: the journal's hot path."""
-    return _encoder.encode(value).encode()
+    return _encode(value)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+NOT_BEFORE_NS: Final = 1_767_225_600 * 10**9
+"""2026-01-01: this software is younger, so whatever says an earlier time is wrong."""
 
 
 class Instant(NamedTuple):

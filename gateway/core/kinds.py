@@ -1,4 +1,4 @@
-"""The kinds of records that the gateway itself and the body-camera stations write.
+"""The kinds of records that the gateway and its sources write.
 
 Every kind is listed here once, with what its `data` holds; FORMAT.md repeats the table for third parties.
 """
@@ -26,7 +26,18 @@ STATION_FILE: Final = "station.file"  # a file taken: name, path, size, mtime, f
 STATION_SIGHTING: Final = "station.sighting"  # the same content seen again: sha256, path
 STATION_GAP: Final = "station.gap"  # an entry that could not be taken, and why
 STATION_OFFSET: Final = "station.clock_offset"  # device clock minus ours, and how it was got
-POSITION: Final = "position"  # lat_e7, lon_e7, datum, …
+POSITION: Final = "position"  # fixes of a tracker (core.fixes), or of a track file: lat_e7, lon_e7, datum, …
+
+READING: Final = "reading"  # values of a sensor (core.readings)
+
+DEVICE_STATE: Final = "device.state"  # state online|offline|registered|refused|duplicate|logged-off|…, reason, address
+DEVICE_MESSAGE: Final = "device.message"  # what a device said beside positions: message, and its fields by name
+DEVICE_MEDIA: Final = "device.media"  # a photo or recording that a device sent: artifact, media_id, event, channel, fix
+DEVICE_GAP: Final = "device.gap"  # what could not be read, joined or taken: reason, count, first raw bytes
+DEVICE_REPLY: Final = "device.reply"  # what came of an operator's order: action, order (seq), outcome, result
+
+RULES_BOOK: Final = "rules.book"  # a set of rules, permits and places came into force: sha256, files; raw = the files
+FINDING: Final = "finding"  # core.finding: what the rules found, citing its inputs by seq
 
 HOUSEKEEPING: Final = frozenset({CLOCK_STATE, CLOCK_MAP, BEACON})
 """Kinds that never close a batch by age: a beacon per receipt would otherwise make a receipt per beacon."""

@@ -6,10 +6,10 @@ another only through these protocols; `gateway.app` joins the concrete classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from gateway.core.instant import Instant
 from gateway.core.record import Draft, StateChange
@@ -351,6 +351,95 @@ class Bundles(Protocol):
         """A tar of single records with inclusion proofs. Raises KeyError for unknown or unsealed records."""
 
 
+# ---------------------------------------------------------------- live values and orders
+
+
+@dataclass(frozen=True, slots=True)
+class LiveItem:
+    """The newest of something that is shown live. Never evidence: the journal is."""
+
+    topic: Literal["position", "state", "finding"]
+    key: str
+    """What it replaces: `<source>/<device>`, or the id of a finding."""
+    version: int
+    """Rises by one with every change of the board."""
+    device_class: str
+    privacy: Literal["open", "process"]
+    """`process`: only for roles that may see the tracks of officers."""
+    values: Mapping[str, Any]
+    """JSON values in the shape of uplink/WIRE.md."""
+
+
+class Live(Protocol):
+    """The board of newest values (implemented by gateway.live): conflated per key, bounded."""
+
+    def changes(self, after: int, limit: int) -> list[LiveItem]:
+        """Items with a version above `after`, by version: a slow reader skips what was replaced meanwhile."""
+
+    def dropped(self) -> int:
+        """Findings that left the board because it is full; positions are only ever replaced."""
+
+    def class_of(self, source: str, device: str) -> str:
+        """Class of a device that is on the board; "" where it is not."""
+
+    async def wait(self, after: int) -> None:
+        """Until something with a version above `after` is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a named person wants of a device."""
+
+    source: str
+    device: str
+    action: str
+    """Such as `locate`, `track`, `text`, `shoot`, `set`, `query`, `route`; each driver names its own."""
+    parameters: Mapping[str, Any]
+    actor: str
+    """Who was authenticated: a role, the name in a client certificate, a user of the box."""
+    key: str
+    """Idempotency: the same key again gives the first outcome and does nothing."""
+    claimed_by: str = ""
+    """Who the sender says that it is; nobody checked it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an order."""
+
+    state: Literal["done", "refused", "offline", "timeout", "unknown"]
+    """refused: by the device or by its driver; offline: the device has no link; unknown: no such device or action."""
+    detail: str
+    """One line for a person."""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    seq: int | None = None
+    """The `operator.action` record of the order."""
+
+
+class OrderTaker(Protocol):
+    """A source that carries out orders."""
+
+    async def take(self, order: Order, order_seq: int) -> Outcome:
+        """Carry out an order whose record `order_seq` is on disk. Never raises for what a device does."""
+
+
+class Orders(Protocol):
+    """The desk of orders (implemented by gateway.orders): every order is a record before it is carried out."""
+
+    async def submit(self, order: Order) -> Outcome:
+        """Record, carry out, record the outcome (`device.reply`). Raises StoreFull with nothing done."""
+
+    def serve(self, source: str, taker: OrderTaker | None) -> None:
+        """A source is there to take orders; None: no longer."""
+
+
+class TimeMarks(Protocol):
+    """Where receivers tell what time satellites say (implemented by gateway.clock)."""
+
+    def mark(self, source: str, utc_ns: int, mono_ns: int, uncertainty_ns: int) -> None:
+        """At `mono_ns` of the Clock's monotonic axis (Instant.mono_ns) it was `utc_ns`, give or take."""
+
+
 # ---------------------------------------------------------------- what people see
 
 
@@ -378,6 +467,19 @@ class UplinkStatus:
 
 
 @dataclass(slots=True)
+class LiveStatus:
+    """State of the live channel, kept by uplink.mqtt_client, read by health and the API."""
+
+    state: Literal["off", "starting", "ok", "unreachable", "refused"] = "off"
+    reason: str = ""
+    """The last error, one line; kept after it is over."""
+    since_utc_ns: int = 0
+    published: int = 0
+    dropped: int = 0
+    """Findings that left the bounded queue before a broker took them; the journal has them."""
+
+
+@dataclass(slots=True)
 class SourceStatus:
     """State of one configured source, kept by its driver, read by health and the API."""
 
@@ -388,3 +490,5 @@ class SourceStatus:
     since_utc_ns: int = 0
     last_seen_utc_ns: int | None = None
     counters: dict[str, int] = field(default_factory=dict)
+    addresses: list[str] = field(default_factory=list)
+    """Where it listens, for sources that devices call: `tcp 0.0.0.0:6808`."""

@@ -13,9 +13,12 @@ import httpx
 from starlette.types import ASGIApp
 
 from gateway.api.app import Backend, make_app
+from gateway.api.roles import Privacy, Rights
 from gateway.api.serve import run_local, run_network
 from gateway.config import ApiConfig
+from gateway.core.ports import Order, Orders, OrderTaker, Outcome
 from gateway.ledger.accept import check_receipt
+from gateway.live import Board
 from tests.api.authority import Authority
 from tests.api.box import NOW, Box
 
@@ -32,8 +35,25 @@ class Health:
         return self.report
 
 
-def app_of(box: Box, health: Health | None = None) -> ASGIApp:
+OPEN = ("muck-truck", "receiver")
+"""Classes that everybody may see; all others are private, and so are files and batches."""
+
+
+class NoOrders:
+    """Port `Orders`: nothing takes any."""
+
+    async def submit(self, order: Order) -> Outcome:
+        return Outcome("unknown", f"no source {order.source!r} takes orders")
+
+    def serve(self, source: str, taker: OrderTaker | None) -> None:
+        raise NotImplementedError
+
+
+def app_of(box: Box, health: Health | None = None, board: Board | None = None, orders: Orders | None = None) -> ASGIApp:
     """The application over a box; receipts are checked and stored as in the gateway."""
+
+    def privacy_of(device_class: str) -> Privacy:
+        return "open" if device_class in OPEN else "process"
 
     async def accept(n: int, text: bytes, p7s: bytes, artifacts: bytes) -> None:
         sizes = {item.sha256: item.size_bytes for item in box.artifacts(n)}
@@ -52,6 +72,9 @@ def app_of(box: Box, health: Health | None = None) -> ASGIApp:
             sources=lambda: [box.source],
             health=health or Health(),
             accept_receipt=accept,
+            live=board or Board(privacy_of),
+            orders=orders or NoOrders(),
+            rights=Rights(privacy_of, lambda: True),
         )
     )
 

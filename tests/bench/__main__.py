@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from tests.bench.figure import Figure
 
-BENCHES = ("copy", "verify", "seal", "store", "uplink", "process")
+BENCHES = ("copy", "verify", "seal", "store", "uplink", "process", "trackers", "modbus")
 
 
 def main(arguments: list[str]) -> int:

@@ -24,14 +24,32 @@ FAILURES: dict[str, tuple[str, int]] = {
     "fieldgate enrol": ("{none} --token once", output.CONFIG),
     "fieldgate run": ("{none}", output.CONFIG),
     "fieldgate status": ("{none}", output.CONFIG),
+    "fieldgate device list": ("--config {none}", output.CONFIG),
+    "fieldgate device locate": ("--config {none} 138", output.CONFIG),
+    "fieldgate device track": ("--config {none} 138", output.CONFIG),
+    "fieldgate device text": ("--config {none} 138 hello", output.CONFIG),
+    "fieldgate device shoot": ("--config {none} 138", output.CONFIG),
+    "fieldgate device set": ("--config {none} 138 apn=x", output.CONFIG),
+    "fieldgate device query": ("--config {none} 138", output.CONFIG),
+    "fieldgate device area": ("--config {none} 138 {ca}", 2),
+    "fieldgate device route": ("--config {none} 138 {ca}", 2),
+    "fieldgate device order": ("--config {none} 138 time", output.CONFIG),
     "fieldgate demo": ("--for 1 --station {none}", 2),
     "fieldgate verify": ("{file} --ca {ca}", output.NEGATIVE),
     "fieldgate bundles": ("{none}", output.CONFIG),
     "fieldgate export": ("{none} --seq 1 --out {folder}/case.tar", output.CONFIG),
+    "fieldgate findings": ("{none}", output.CONFIG),
+    "fieldgate rules check": ("{none}", output.CONFIG),
+    "fieldgate rules show": ("{none}", output.CONFIG),
+    "fieldgate rules replay": ("{none}", output.CONFIG),
     "fieldgate pull": ("unix:{none} --out {folder}/pulled", output.UNAVAILABLE),
     "fieldgate profile list": ("--dir", 2),
     "fieldgate profile check": ("{none}", output.NEGATIVE),
     "fieldgate profile poll": ("no-such-profile {folder}", output.CONFIG),
+    "fieldgate simulate jt808": ("--to 127.0.0.1:9 --routes {file}", output.CONFIG),
+    "fieldgate simulate nmea": ("--pty --routes {file}", output.CONFIG),
+    "fieldgate simulate hj212": ("--to 127.0.0.1:9 --odd rust", 2),
+    "fieldgate simulate modbus": ("--fault rust", 2),
     "fieldgate platform init": ("--dir {file}/platform", output.DISK),
     "fieldgate platform token": ("--dir {none} gw-1", output.CONFIG),
     "fieldgate platform run": ("--dir {none} --listen 127.0.0.1:0", output.CONFIG),
@@ -77,7 +95,7 @@ def test_a_failure_is_one_line_or_one_json_object_with_its_exit_code(path: str, 
         assert result.stdout.count("\n") == 1
         assert lines == []
     elif code == 2:
-        assert re.match(r"Error: (Invalid value for|Option) '--\w+'", lines[-1])
+        assert re.match(r"Error: (Invalid value for|Option) '(--\w+|JSON)'", lines[-1])
     elif not result.stdout:
         assert len(lines) == 1
         assert re.match(r"(fieldgate: )?\S.*: \S", lines[0]), "says where and what"

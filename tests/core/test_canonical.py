@@ -23,6 +23,26 @@ def test_the_writer_agrees_with_an_independent_one(value: object) -> None:
     assert canonical.encode(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
 
 
+def test_every_character_is_escaped_as_json_dumps_does() -> None:
+    text = "".join(map(chr, range(0x300))) + "\u2028\u2029\ufeff\U0001f69a"
+    expected = json.dumps({"text": text}, ensure_ascii=False, separators=(",", ":"))
+    assert canonical.encode_checked({"text": text}) == expected.encode()
+
+
+@given(st.dictionaries(KEY | st.text(), VALUE | st.floats() | st.text(), max_size=6))
+def test_what_is_flat_is_inside_the_profile(value: dict[str, object]) -> None:
+    if canonical.is_flat(value):
+        assert canonical.encode(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+def test_a_text_that_was_found_sound_is_flat_the_next_time() -> None:
+    value = {"plate": "浙F·平湖0117"}
+    canonical.check(value)
+    assert canonical.is_flat(value)
+    assert not canonical.is_flat({"plate": "e\u0301"})
+    assert not canonical.is_flat({"plate": "x" * (canonical.SMALL_TEXT + 1)})
+
+
 @given(st.dictionaries(KEY, st.tuples(SCALAR, SCALAR), max_size=4))
 def test_tuples_are_arrays(value: dict[str, object]) -> None:
     assert json.loads(canonical.encode(value)) == {key: list(item) for key, item in value.items()}  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ from typing import Any
 from buffers.db import Database
 from buffers.spool import Spool
 from drivers.registry import run_source
-from gateway.config import SourceConfig, StationFolderConfig
+from gateway.config_sources import SourceConfig, StationFolderConfig
 from gateway.core.errors import StoreFull
 from gateway.core.instant import Instant
 from gateway.core.ports import SourceStatus
@@ -138,6 +138,13 @@ async def running(
                 yield station
             finally:
                 station.stop.set()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Look again and again; the limit is far above what it takes."""
+    async with asyncio.timeout(30):
+        while not happened():
+            await asyncio.sleep(0.01)
 
 
 def drive(scenario: Callable[[], Awaitable[None]]) -> None:

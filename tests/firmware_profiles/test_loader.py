@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.bodycam.examples import check_profile
-from firmware_profiles.loader import BUILT_IN, PROFILE_MAX_BYTES, list_profiles, load, parse
+from firmware_profiles.loader import BUILT_IN, KINDS, PROFILE_MAX_BYTES, list_profiles, load, parse
 from gateway.core.errors import ProfileError
 
 SOUND = """format = "station/v1"
@@ -27,7 +27,7 @@ name = "X7_20260302.mp4"
 [example.expect]
 use = "other"
 """
-IDS = [row.id for row in list_profiles()]
+IDS = [row.id for row in list_profiles(kind="station")]
 
 
 def problems(text: str, name: str = "mine.toml") -> list[tuple[int, str, str]]:
@@ -53,6 +53,7 @@ def test_every_file_of_the_folder_is_listed_without_problems():
     files = {path.stem for path in (BUILT_IN / "stations").glob("*.toml")}
     assert files == set(IDS)
     assert not [row for row in list_profiles() if row.problems]
+    assert {row.kind for row in list_profiles()} == set(KINDS)
 
 
 def test_a_sound_profile():

@@ -11,6 +11,7 @@ from typing import Literal
 from gateway.core import kinds
 from gateway.core.errors import IntegrityError, StoreFull
 from gateway.core.instant import Instant
+from gateway.core.marks import Gnss
 from gateway.core.ports import ArtifactRow, BatchRow, NewBatch, Pending, Tail
 from gateway.core.record import Draft, StateChange, encode_leaf, parse_leaf
 from gateway.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash
@@ -39,6 +40,7 @@ class Moment:
     steps: list[tuple[Draft, Instant]] = field(default_factory=list)
     synchronised: bool = True
     source: str = "ntp"
+    gnss: Gnss | None = None
 
     def now(self) -> Instant:
         return self.instant

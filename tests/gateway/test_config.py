@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from gateway import config, toml_check
+from gateway.config_sources import StationFolderConfig, StationHttpConfig
 from gateway.core.errors import ConfigError, Problem
 from tests.conftest import ROOT
 
@@ -60,9 +61,9 @@ def test_a_good_file_with_paths_and_defaults_filled_in(tmp_path: Path) -> None:
     assert loaded.uplink.ca_file == ""
     assert loaded.profile_dirs == [str(tmp_path / "profiles")]
     folder, http = loaded.source
-    assert isinstance(folder, config.StationFolderConfig)
+    assert isinstance(folder, StationFolderConfig)
     assert (folder.path, folder.station, folder.poll_s) == (str(tmp_path / "mnt"), "station-1", 3)
-    assert isinstance(http, config.StationHttpConfig)
+    assert isinstance(http, StationHttpConfig)
     assert (http.profile, http.station) == (str(tmp_path / "own" / "x.toml"), "S2")
 
 
@@ -334,7 +335,7 @@ def test_config_md_gives_every_default_of_the_structs() -> None:
     tables: dict[str, type[msgspec.Struct]] = {
         name: kind.cls for name, kind in structs.items() if isinstance(kind, inspect.StructType)
     }
-    tables |= {"station-folder": config.StationFolderConfig, "station-http": config.StationHttpConfig}
+    tables |= {"station-folder": StationFolderConfig, "station-http": StationHttpConfig}
     for table, struct in tables.items():
         documented = rows(table)
         assert set(documented) == set(_fields(struct)), table
@@ -347,3 +348,97 @@ def _fields(struct: type[msgspec.Struct]) -> dict[str, inspect.Field]:
     kind = inspect.type_info(struct)
     assert isinstance(kind, inspect.StructType)
     return {field.encode_name: field for field in kind.fields}
+
+
+ALIKE = """type = "modbus-tcp"
+address = "192.0.2.7:502"
+devices = [{ unit = 1, profile = "a", device = "d" }, { unit = 2, profile = "b", device = "d" }]"""
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        ('type = "nmea-tcp"\naddress = "192.0.2.7:4001"', None),
+        ('type = "nmea-tcp"\naddress = "[::1]:4001"', None),
+        ('type = "nmea-tcp"\naddress = "192.0.2.7"', "address"),
+        ('type = "nmea-tcp"\naddress = ":4001"', "address"),
+        ('type = "nmea-tcp"\naddress = "x:0"', "address"),
+        ('type = "hj212"', None),
+        ('type = "hj212"\nlisten = "[::]:8212"\ncrc = "modbus_low_byte_first"', None),
+        ('type = "hj212"\nlisten = "8212"', "listen"),
+        ('type = "hj212"\ncrc = "modbus"', "crc"),
+        ('type = "hj212-serial"\nport = "/dev/x"\nparity = "E"\nstop_bits = 2', None),
+        ('type = "hj212-serial"', "port"),
+        ('type = "nmea-listen"\nlisten_udp = "0.0.0.0:10110"', None),
+        ('type = "nmea-listen"\nlisten = "[::]:10110"\npeers = {"192.0.2.7" = "truck-7", "::1" = "x"}', None),
+        ('type = "nmea-listen"', "listen"),
+        ('type = "nmea-listen"\nlisten = "10110"', "listen"),
+        ('type = "nmea-listen"\nlisten_udp = "host:1"', "listen_udp"),
+        ('type = "nmea-listen"\nlisten = "0.0.0.0:1"\npeers = {"192.0.2.7:1" = "truck-7"}', "peers"),
+        ('type = "nmea-listen"\nlisten = "0.0.0.0:1"\npeers = {"192.0.2.7" = 7}', "192.0.2.7"),
+        ('type = "nmea-listen"\nlisten = "0.0.0.0:1"\npeers = "192.0.2.7"', "peers"),
+        ('type = "jt808"\nlisten = ""', "listen"),
+        ('type = "modbus-serial"\nport = "/dev/x"\ndevices = [{unit = 1, profile = "pzem-004t"}]', None),
+        ('type = "modbus-tcp"\naddress = "x:502"\ndevices = [{unit = 255, profile = "a", class = "fume"}]', None),
+        ('type = "modbus-tcp"\naddress = "x"\ndevices = [{unit = 1, profile = "a"}]', "address"),
+        ('type = "modbus-serial"\nport = "/dev/x"', "devices"),
+        ('type = "modbus-serial"\nport = "/dev/x"\ndevices = [{profile = "a"}]', "unit"),
+        ('type = "modbus-serial"\nport = "/dev/x"\ndevices = [{unit = 0, profile = "a"}]', "unit"),
+        (
+            'type = "modbus-serial"\nport = "x"\ndevices = [{unit = 1, profile = "a"}, {unit = 1, profile = "b"}]',
+            "unit",
+        ),
+        (ALIKE, "device"),
+        ('type = "modbus-serial"\nport = "/dev/x"\nstop_bits = 3\ndevices = [{unit = 1, profile = "a"}]', "stop_bits"),
+    ],
+)
+def test_addresses_of_sources(tmp_path: Path, source: str, key: str | None) -> None:
+    path = write(tmp_path, GOOD + f'[[source]]\nname = "s"\n{source}\n')
+    if key is None:
+        config.load(path)
+    else:
+        assert [problem[1].endswith(key) for problem in problems(path)] == [True]
+
+
+@pytest.mark.parametrize("name", sorted(config.OWN_NAMES))
+def test_no_source_may_have_a_name_of_the_gateways_own_memory(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "f.toml"
+    own = f'[[source]]\ntype = "nmea-tcp"\nname = "{name}"\naddress = "127.0.0.1:1"\n'
+    file.write_text(f'[gateway]\nid = "gw-1"\n[storage]\nstate_dir = "s"\n[keys]\nkey_file = "k"\n{own}')
+    with pytest.raises(ConfigError, match="names the gateway itself"):
+        config.load(file)
+
+
+@pytest.mark.parametrize(
+    ("live", "key", "text"),
+    [
+        ('url = "http://broker"', "live.url", "mqtts://broker.example:8883"),
+        ('url = "mqtts://broker/path"', "live.url", "mqtts://"),
+        ('url = "mqtts://:8883"', "live.url", "mqtts://"),
+        ('url = "mqtts://u:p@broker"', "live.url", "password_file"),
+        ('url = "mqtts://broker"\npassword_file = "p"', "live.username", "user name"),
+        ('url = "mqtts://broker"\ncertificate_file = "c"', "live.key_file", "go together"),
+        ('url = "mqtt://broker"\nca_file = "c"', "live.url", "not encrypted"),
+        ('url = "mqtts://broker"\ntopic_prefix = "a/#"', "live.topic_prefix", "without"),
+        ('url = "mqtts://broker"\ntopic_prefix = "$SYS"', "live.topic_prefix", "no $ first"),
+        ('url = "mqtts://broker"\ntopic_prefix = "a/"', "live.topic_prefix", "no / at an end"),
+    ],
+)
+def test_the_live_channel_is_checked(tmp_path: Path, live: str, key: str, text: str) -> None:
+    path = tmp_path / "fieldgate.toml"
+    path.write_text(f'[gateway]\nid = "gw"\n[storage]\nstate_dir = "s"\n[keys]\nkey_file = "k"\n[live]\n{live}\n')
+    with pytest.raises(ConfigError) as raised:
+        config.load(path)
+    assert [problem.key for problem in raised.value.problems] == [key]
+    assert text in str(raised.value)
+
+
+def test_tokens_for_viewers_need_one_for_the_platform(tmp_path: Path) -> None:
+    path = tmp_path / "fieldgate.toml"
+    api = '[api]\nlisten = "0.0.0.0:8443"\ncertificate_file = "c"\nkey_file = "k"\nclient_ca_file = "a"\n'
+    base = f'[gateway]\nid = "gw"\n[storage]\nstate_dir = "s"\n[keys]\nkey_file = "k"\n{api}viewer_token_file = "v"\n'
+    path.write_text(base)
+    with pytest.raises(ConfigError, match="platform needs its own"):
+        config.load(path)
+    path.write_text(base + 'token_file = "t"\n')
+    assert config.load(path).api.viewer_token_file == str(tmp_path / "v")

@@ -11,6 +11,7 @@ import pytest
 from gateway.config import Config, GatewayConfig, KeysConfig, StorageConfig
 from gateway.core.alarms import Alarms
 from gateway.core.errors import StoreFull
+from gateway.core.marks import Gnss
 from gateway.core.ports import Backlog, BatchRow, SourceStatus, UplinkStatus
 from gateway.health import Certificate, Disk, Facts, Finding, Health, Level, judge, overall
 from gateway.ingest import Ingest
@@ -265,7 +266,7 @@ def test_the_snapshot_is_json_and_names_every_problem() -> None:
     assert shot["backlog"]["age_s"] == 10
     assert shot["uplink"]["last_contact_utc_ns"] == str(at().utc_ns)
     assert shot["sources"][0]["name"] == "station-1"
-    assert shot["clock"] == {"synchronised": True, "source": "ntp", "epoch": 1, "boot": at().boot}
+    assert shot["clock"] == {"synchronised": True, "source": "ntp", "gnss": None, "epoch": 1, "boot": at().boot}
 
 
 def test_alarms_of_other_parts_and_changed_files_are_told_once() -> None:
@@ -340,3 +341,50 @@ def test_the_loop_goes_on_when_the_store_is_full() -> None:
 
     asyncio.run(run())
     assert journal.alarms() == [("sealing.blocked", "", "raised")]
+
+
+def gnss(offset_s: float, age_s: int = 0, against: str = "") -> Gnss:
+    return Gnss("gps-1", int(offset_s * SECOND), SECOND // 2, 10, age_s, against)
+
+
+@pytest.mark.parametrize(
+    ("change", "was_open", "disagrees"),
+    [
+        ({"gnss": None}, True, False),
+        ({"gnss": gnss(2.4)}, False, False),
+        ({"gnss": gnss(2.6)}, False, True),
+        ({"gnss": gnss(-2.6)}, False, True),
+        ({"gnss": gnss(1.6)}, True, True),
+        ({"gnss": gnss(1.4)}, True, False),
+        ({"gnss": gnss(2.6), "synchronised": False}, False, False),  # nobody keeps the clock: it is just wrong
+        ({"gnss": gnss(100, age_s=600)}, False, False),
+        ({"gnss": gnss(100, age_s=600)}, True, True),  # nobody can tell just now
+        ({"gnss": gnss(0, against="gps-2")}, False, True),
+        ({"gnss": gnss(0, against="gps-2"), "synchronised": False}, False, True),
+    ],
+)
+def test_clock_and_satellites_that_disagree(change: dict[str, Any], was_open: bool, disagrees: bool) -> None:
+    findings = judge(replace(FINE, **change), CONFIG, lambda code, subject: was_open and code == "clock.disagrees")
+    assert ("clock.disagrees" in {finding.code for finding in findings}) is disagrees
+
+
+def test_a_disagreement_is_an_alarm_that_ends() -> None:
+    async def scenario() -> None:
+        clock, journal = Moment(), MemoryJournal()
+        health = Health(
+            CONFIG,
+            clock,
+            Ingest(journal, clock).alarms,
+            MemorySeals(),
+            spool_bytes=lambda: 0,
+            sealing_blocked=lambda: None,
+            disk=lambda folder: (50 * GB, 100 * GB),
+        )
+        for offset_s in (0.0, 1000.0, 1000.0, 1.5, 0.1):
+            clock.gnss = gnss(offset_s)
+            await health.look()
+        assert journal.alarms() == [("clock.disagrees", "", "raised"), ("clock.disagrees", "", "cleared")]
+        assert "is 17 minutes behind the satellites of gps-1" in str(journal.rows[0][0].data["text"])
+        assert health.snapshot()["clock"]["gnss"]["offset_ms"] == 100
+
+    asyncio.run(scenario())

@@ -28,6 +28,19 @@ def test_a_file_is_taken_after_two_equal_listings_and_the_stable_time():
     assert bench.session.next(bench.now) == Take(entry(), "recording")
 
 
+def test_what_is_ready_is_taken_before_the_place_is_listed_again_for_new_files():
+    bench = Bench(poll_s=60, stable_s=5, probe=False)
+    old, new = entry(b"old.jpg"), entry(b"new.jpg")
+    bench.list(old)
+    bench.list(old)
+    bench.list(old, new)
+    assert bench.session.next(bench.now) == Take(old, "photo")
+    assert bench.session.deadline_ns() == bench.now + 60 * S, "a card with 200,000 files takes seconds to list"
+    bench.take()
+    assert bench.session.next(bench.now) is None
+    assert bench.session.deadline_ns() == bench.now + 5 * S
+
+
 def test_every_change_starts_the_wait_again():
     bench = Bench(poll_s=1, stable_s=3)
     for size in range(1, 6):

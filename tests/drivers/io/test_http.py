@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 from drivers.bodycam.simulator import StationSimulator, listing_app
-from gateway.config import StationHttpConfig
+from gateway.config_sources import StationHttpConfig
 from tests.drivers.stack import ListSink, drive, running
 
 CONTENT = os.urandom(3_000_000)

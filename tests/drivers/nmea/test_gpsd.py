@@ -15,7 +15,7 @@ from drivers.nmea.codec import parse
 from drivers.nmea.epochs import Epochs, Fix, utc_ns_of
 from drivers.nmea.fields import DAY_NS
 from drivers.nmea.framing import Decoder, Malformed, Sentence
-from drivers.nmea.messages import Gga, Gll, Gns, Rmc
+from drivers.nmea.messages import Gga, Gll, Gns, Message, Rmc
 from tests.drivers.nmea.lines import decoded, said
 
 REFUSED = {
@@ -71,10 +71,14 @@ def off_e7(report: dict[str, Any], lat_e7: int | None, lon_e7: int | None) -> De
     return max(abs(report["lat"] * 10_000_000 - lat_e7), abs(report["lon"] * 10_000_000 - lon_e7))
 
 
-def fixes(log: Path) -> list[Fix]:
+def fixes_of_sentences(pairs: list[tuple[Sentence, Message]]) -> list[Fix]:
     epochs = Epochs()
-    found = [epochs.push(*pair) for pair in said(log.read_bytes())]
+    found = [epochs.push(*pair) for pair in pairs]
     return [fix for fix in (*found, epochs.flush()) if fix is not None]
+
+
+def fixes(log: Path) -> list[Fix]:
+    return fixes_of_sentences(said(log.read_bytes()))
 
 
 def test_every_log_is_read_the_same_in_any_chunking(vectors: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_profiles.datum import gcj_from_wgs, is_shifted, wgs_e7_from_gcj_e7, wgs_from_gcj
+from gateway.core.datum import gcj_from_wgs, is_shifted, wgs_e7_from_gcj_e7, wgs_from_gcj
 
 # WGS-84 and GCJ-02 pairs as public converters list them in their own tests
 PAIRS = [

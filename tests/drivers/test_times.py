@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.bodycam.times import read_time
+from drivers.times import read_time
 
 
 @pytest.mark.parametrize(
