@@ -331,6 +331,7 @@ token_file = {token_file}
 # device = ""
 # class = "fume-monitor"
 # site = "kitchen-7"
+# meters = ""
 # interval_s = 10.0
 # weight = 1
 #

@@ -49,6 +49,9 @@ PAUSE_S: Final = 0.2
 POSITION_EXPIRY_S: Final = 3600
 """A retained position is forgotten by the broker after this."""
 PASSWORD_MAX_BYTES: Final = 4096
+UNSPECIFIED: Final = 128
+"""Reason code that paho makes up where the broker gave none."""
+LOST: Final = "the connection was lost"
 _REFUSALS: Final = frozenset({134, 135, 140})
 """CONNACK reason codes: bad user name or password, not authorised, bad authentication method."""
 
@@ -258,10 +261,13 @@ def _why(group: BaseExceptionGroup, url: str) -> tuple[bool, str]:
     error = group.exceptions[0]
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, aiomqtt.MqttError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why the connection was lost, not what we were doing
     code = getattr(error, "rc", None)
     value = getattr(code, "value", code)
     refused = isinstance(error, RefusedError) or (isinstance(value, int) and value in _REFUSALS)
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = LOST if value == UNSPECIFIED else text
     to_do = "; check user name, password and certificate, and its rights at the broker" if refused else ""
     return refused, f"{url}: {text}{to_do}"
 

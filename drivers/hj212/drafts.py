@@ -49,7 +49,10 @@ class Drafts:
         first = messages[0]
         cn = first.cn
         data: dict[str, Any] = {**monitor.head, "message": clean(cn, 16)}
-        text = next((one.params["DataTime"] for one in messages if "DataTime" in one.params), "")
+        is_whole = len(messages) == 1
+        text = first.params.get("DataTime", "")
+        if not text and not is_whole:
+            text = next((one.params["DataTime"] for one in messages if "DataTime" in one.params), "")
         flags = [monitor.quarantine] if monitor.quarantine else []
         taken = monitor.dialect.time_utc_s(text)
         if taken is None:
@@ -67,17 +70,19 @@ class Drafts:
         period_s = monitor.period_s if cn in MINUTES else READINGS.get(cn, 0)
         if period_s:
             data["period_s"] = period_s
-        if any(one.backfill for one in messages):
+        if first.backfill or (not is_whole and any(one.backfill for one in messages)):
             data["backfill"] = True
         if more:
             flags += more.get("flags", ())
             data.update((key, value) for key, value in more.items() if key != "flags")
         if flags:
             data["flags"] = " ".join(sorted(flags))
-        deviations = first.deviations if len(messages) == 1 else set().union(*(one.deviations for one in messages))
+        deviations = first.deviations if is_whole else set().union(*(one.deviations for one in messages))
         if deviations:
             data["deviations"] = " ".join(sorted(deviations))
-        values = [value for one in messages for value in monitor.dialect.read(one.factors)]
+        values = monitor.dialect.read(first.factors)
+        for one in messages[1:]:
+            values += monitor.dialect.read(one.factors)
         at = DeviceTime(clean(text, 32), monitor.dialect.zone, "frame") if text else None
         return list(self._spread(kinds.READING, monitor, data, values, raw, at))
 

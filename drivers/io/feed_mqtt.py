@@ -9,10 +9,13 @@ publisher sends with QoS 0 nobody keeps: it is stored if it arrives.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections import deque
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -36,12 +39,13 @@ SESSION_S: Final = 7 * 86_400
 PACKET_MAX_BYTES: Final = 4 * BODY_MAX_BYTES
 """The broker sends nothing larger (MQTT 5)."""
 PASSWORD_MAX_BYTES: Final = 4096
+T = TypeVar("T")
 REFUSED_FROM: Final = 128
 """Reason codes of SUBACK from here on are refusals."""
 
 
 class Client(aiomqtt.Client):
-    """An aiomqtt client that acknowledges when it is told to."""
+    """An aiomqtt client that acknowledges when it is told to, loses no cancellation, and leaves no socket open."""
 
     def __init__(self, take: Any, *args: Any, **kwargs: Any) -> None:
         """`take` is called with every message of paho."""
@@ -52,6 +56,37 @@ class Client(aiomqtt.Client):
     def acknowledge(self, message: MQTTMessage) -> None:
         """PUBACK. On a connection that is gone it goes nowhere, and the message comes again."""
         self._client.ack(message.mid, message.qos)
+
+    async def __aenter__(self) -> Self:
+        """Connect; a thread that is still at it when we are cancelled finds its socket closed."""
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            self._drop()
+            raise
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Disconnect, with a word to the broker where that is possible."""
+        try:
+            await super().__aexit__(exc_type, exc, tb)
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._client.on_socket_open = lambda _client, _userdata, sock: sock.close()
+        if self._client.socket() is not None:
+            self._client._sock_close()  # noqa: SLF001  paho gives no other way without a word to the broker
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109  as in aiomqtt
+        """asyncio.wait_for of Python 3.11, which aiomqtt uses, loses a cancellation that comes with the result."""
+        seconds = self.timeout if timeout is None else timeout
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("no answer in time") from None
 
 
 class Subscriber:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drivers.hj212.acts import (
     Answer,
@@ -34,8 +34,6 @@ from drivers.hj212.acts import (
 )
 from drivers.hj212.driver import Limits, Session
 from drivers.hj212.keys import WatchedKeys
-from drivers.io.line import SerialLine
-from drivers.io.serial import Line
 from drivers.io.stream import StreamServer, room_for
 from drivers.io.surroundings import Surroundings, pause
 from gateway.config import listen_address
@@ -44,6 +42,9 @@ from gateway.core.errors import ConfigError, StoreFull
 from gateway.core.ports import Order, Outcome
 from gateway.core.record import Draft, StateChange
 from gateway.devices import Watched
+
+if TYPE_CHECKING:
+    from drivers.io.line import SerialLine
 
 TICK_S: Final = 1.0
 FILES_EVERY_S: Final = 5.0
@@ -149,6 +150,9 @@ class MonitorRunner:
                 per_address_max=config.connections_per_address_max,
             )
             return self._stream
+        from drivers.io.line import SerialLine  # pyserial is not needed by those that only listen
+        from drivers.io.serial import Line
+
         line = Line(config.baud, 8, config.parity, 2 if config.stop_bits == 2 else 1)
         self._line = SerialLine(
             config.port,

@@ -240,8 +240,8 @@ class Sensor:
 
 
 def compile(profile: SensorProfile, ref: ProfileRef | None = None, meters: str = "") -> Sensor:  # noqa: A001 - so it is
-    """A checked profile (firmware_profiles.loader.load_sensor), ready to run. `meters`: what a meter is clamped on, `fan`
-    or `purifier`: its current and power are then the quantities of that, such as purifier_current."""
+    """A checked profile (firmware_profiles.loader.load_sensor), ready to run. `meters`: what a meter is clamped on,
+    `fan` or `purifier`: its current and power are then the quantities of that, such as purifier_current."""
     base = profile.address_base
     blocks = tuple(
         Block(rule.function, wire_address(base, rule.function, rule.address), rule.count) for rule in profile.block

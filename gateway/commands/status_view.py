@@ -117,6 +117,7 @@ def lines(status: Mapping[str, Any]) -> list[str]:
     rows = [
         (say("evidence", "证据"), _evidence(status)),
         (say("delivery", "上传"), _delivery(status, now_ns)),
+        *([(say("live", "实时"), _live(live))] if (live := status.get("live")) and live["state"] != "off" else []),
         *([(say("rules", "规则"), _rules(status["judge"]))] if status.get("judge") else []),
         (say("clock", "时钟"), _clock(status["clock"])),
         (say("disk", "磁盘"), _disk(status)),
@@ -180,6 +181,13 @@ def _delivery(status: Mapping[str, Any], now_ns: int) -> str:
     for key, english, chinese in (("unstamped", "not stamped", "未加时间戳"), ("quarantined", "refused", "被拒")):
         if backlog[key]:
             parts.append(f"{backlog[key]} " + say(english, chinese))
+    return ", ".join(parts)
+
+
+def _live(live: Mapping[str, Any]) -> str:
+    parts = [str(live["state"]), say(f"{live['published']} published", f"已发布 {live['published']} 条")]
+    if live["dropped"]:
+        parts.append(say(f"{live['dropped']} findings dropped", f"丢弃发现 {live['dropped']} 个"))
     return ", ".join(parts)
 
 

@@ -336,3 +336,10 @@ def test_status_at_a_glance_in_both_languages(monkeypatch: pytest.MonkeyPatch, l
     for part in (word, "gw-1", "s1", "7 ", "1.5 kB", "5.0 MB", "→ check the device"):
         assert part in text
     assert max(output.columns_of(line) for line in text.splitlines()) <= 100
+
+
+def test_status_tells_how_the_live_channel_is_doing_where_there_is_one() -> None:
+    live = {"state": "ok", "reason": "", "since_utc_ns": "0", "published": 12, "dropped": 3}
+    text = "\n".join(status_view.lines({**SNAPSHOT, "live": live}))
+    assert "ok, 12 published, 3 findings dropped" in text
+    assert "published" not in "\n".join(status_view.lines({**SNAPSHOT, "live": {**live, "state": "off"}}))

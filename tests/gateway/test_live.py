@@ -111,7 +111,7 @@ def test_what_nobody_knows_is_private_and_the_stricter_word_counts() -> None:
     made.position(Seen(2, kinds.DEVICE_STATE, "trucks", "8", 1, {"state": "registered"}))
     made.finding(3, finding("a" * 32))
     made.finding(4, finding("b" * 32, privacy="process"))
-    made.finding(5, finding("c" * 32, **{"class": "officer"}))
+    made.finding(5, finding("c" * 32, 1, **{"class": "officer"}))
     assert {item.key[:8]: item.privacy for item in items(made)} == {
         "trucks/7": "process",
         "trucks/8": "process",

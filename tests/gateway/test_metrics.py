@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import metrics
 
-LABELS = {"source", "kind", "result", "loop", "method", "status"}
+LABELS = {"source", "kind", "result", "loop", "method", "status", "state", "outcome", "rule", "topic"}
 
 
 def test_names_follow_the_rule_and_every_one_is_explained() -> None:

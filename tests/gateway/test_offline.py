@@ -81,7 +81,6 @@ def test_the_files_of_monitors(tmp_path, kind):
     ]
 
 
-def test_a_keys_file_that_is_missing_is_a_matter_of_warnings(tmp_path):
-    path = tmp_path / "fieldgate.toml"
-    path.write_text(f'{HEAD}\n[[source]]\nname = "one"\ntype = "hj212"\nkeys_file = "keys.toml"\n')
-    check_files(load_config(path))
+def test_a_keys_file_that_is_missing(tmp_path):
+    (found,) = problems(tmp_path, 'type = "hj212"\nkeys_file = "keys.toml"')
+    assert found.startswith("keys.toml: no such file")

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from drivers.hj212 import monitors
-from drivers.hj212.acts import BytesReceived, LinkDown, LinkUp, Pause, Resume, Shutdown, StoreResumed
+from drivers.hj212.acts import BytesReceived, LineFailed, LinkDown, LinkUp, Pause, Resume, Shutdown, StoreResumed
 from drivers.hj212.codec import segment_of, written
 from drivers.hj212.driver import Limits
 from tests.drivers.hj212.talk import MN, OTHER, STRANGER, Talk, devices_file, messages_of
@@ -114,6 +114,36 @@ def test_a_line_is_never_closed_but_its_monitors_go_offline(talk):
     for _ in range(100):
         device.raw(b"x" * 4096)
     assert 1 not in talk.closed()
+
+
+def test_a_port_that_cannot_be_opened_is_told_and_counted(talk):
+    talk.tell(LineFailed("/dev/x is not there: plug the device in"))
+    talk.tell(LineFailed("/dev/x is used by another program"))
+    assert [(data["state"], data["reason"], data["detail"]) for data in talk.data("device.state")] == [
+        ("offline", "line", "/dev/x is not there: plug the device in"),
+    ]  # fmt: skip
+    talk.wait(61)
+    assert [data["count"] for data in talk.data("device.state")] == [1, 1]
+
+
+def test_a_crowd_on_one_connection_leaves_room_for_the_listed(talk, monkeypatch):
+    monkeypatch.setattr("drivers.hj212.intake.UNLISTED_PER_LINK_MAX", 3)
+    device = talk.monitor()
+    for number in range(6):
+        device.mn = f"STRANGER{number}"
+        device.fume()
+    assert ("too-many-monitors", 1) in talk.gaps()
+    device.mn = MN
+    assert len(messages_of(device.fume())) == 1
+    assert talk.counter("unlisted") == 3
+
+
+def test_where_nobody_can_be_forgotten_the_next_stranger_is_refused(talk, monkeypatch):
+    monkeypatch.setattr(monitors, "UNLISTED_MAX", 2)
+    for number in range(4):
+        talk.monitor(number, mn=f"STRANGER{number}").fume()
+    assert talk.counter("unlisted") == 2
+    assert talk.gaps() == [("too-many-monitors", 1)]
 
 
 def test_a_false_head_does_not_hold_messages_back_for_long(talk):

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from drivers.hj212 import keys, sm4
 from drivers.hj212.codec import Decoder, Frame, Message, encode, opened, parse_frame
 from drivers.hj212.keys import Key, KeyRing, WatchedKeys
 from gateway.core.errors import ConfigError
+from tests.drivers.hj212.talk import Talk, devices_file, messages_of
 
 KEY = b"msbE74gsiSHSEh5e"
 MN = "0A10000000000000FD010001"
@@ -141,3 +143,40 @@ def test_mistakes_in_a_keys_file_are_named_without_its_keys(tmp_path, lines, sai
 
 def test_a_key_is_not_in_what_is_printed():
     assert "secret" not in repr(Key(b"secret-secret-se", 0, 1)).replace("Key(", "")
+
+
+def test_what_is_too_long_once_encrypted_is_refused():
+    with pytest.raises(ValueError, match="divide it"):
+        encode(message("x" * 2000), key=KEY)
+
+
+def test_a_crc_over_the_written_text_is_taken_and_labelled(tmp_path):
+    talk = Talk(devices_file(tmp_path), keys=KeyRing([(MN, Key(KEY, 0, 2**62))]))
+    device = talk.monitor(flag=9)
+    device.send("2011", sm4.encrypt(CP.encode(), KEY).decode())
+    (data,) = talk.data()
+    assert data["deviations"] == "crc-of-cipher"
+    assert data["values"][0]["value_e6"] == 770_000
+
+
+@pytest.mark.parametrize("cp", ["{0xZZ}", "{0xE4,0x3E}tail", "{0x"])
+def test_what_only_looks_encrypted_is_kept(tmp_path, cp):
+    talk = Talk(devices_file(tmp_path), keys=KeyRing([(MN, Key(KEY, 0, 2**62))]))
+    assert len(messages_of(talk.monitor(flag=9).send("2011", cp))) == 1
+    (data,) = talk.data()
+    assert data["problem"] == "no key fits"
+
+
+def test_a_machine_without_sm4_keeps_what_it_cannot_open(tmp_path, monkeypatch):
+    def missing(_key: bytes) -> None:
+        raise UnsupportedAlgorithm("no SM4")
+
+    talk = Talk(devices_file(tmp_path), keys=KeyRing([(MN, Key(KEY, 0, 2**62))]))
+    device = talk.monitor(flag=9, key=KEY)
+    frame = device.frame("2011", CP)
+    monkeypatch.setattr(sm4, "_cipher", missing)
+    assert len(messages_of(device.raw(frame))) == 1
+    (data,) = talk.data()
+    assert data["problem"] == "this machine's OpenSSL has no SM4; encrypted content stays as it is"
+    with pytest.raises(sm4.CipherMissing):
+        sm4.padded(b"x", KEY)

@@ -262,6 +262,22 @@ def test_a_monitor_on_a_serial_line_is_answered_and_may_be_unplugged(tmp_path, m
     drive(scenario)
 
 
+def test_a_port_that_is_not_there_yet_is_waited_for(tmp_path):
+    async def scenario():
+        plug = Plug(tmp_path)
+        async with running(tmp_path / "state", str(plug.path), devices_file=devices_file(tmp_path)) as source:
+            assert source.status.state == "down"
+            assert "is not there: plug the device in" in source.status.reason
+            with plug:
+                await source.until(lambda: source.status.state == "ok")
+                plug.send(Device().fume("0.1"))
+                await Line(plug).answer()
+            states = [record.data["state"] for record in source.records("device.state")]
+            assert states[:2] == ["offline", "online"]
+
+    drive(scenario)
+
+
 def test_a_serial_line_is_read_on_while_the_store_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr("drivers.io.monitors.STORE_RETRY_S", 0.05)
 

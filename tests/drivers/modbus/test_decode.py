@@ -177,6 +177,15 @@ def test_what_a_plan_takes():
     assert writes["power_alarm_w"].maximum == 25_000
 
 
+def test_what_a_meter_is_clamped_on():
+    profile = load_sensor("pzem-004t").profile
+    named = [value.head["quantity"] for value in decode.compile(profile, meters="purifier")._values]
+    assert named == [
+        "voltage", "purifier_current", "purifier_power", "energy", "frequency", "power_factor", "power_alarm",
+    ]  # fmt: skip
+    assert decode.compile(profile, meters="fan")._values[1].unit == "A"
+
+
 def test_a_block_that_must_be_whole_gets_no_fence():
     body = 'whole = true\n[[block.value]]\nquantity = "fume"\naddress = 0\n'
     assert sensor(body).fence is False
