@@ -184,6 +184,7 @@ class Subscriber:
         done = self._desk.take(arrived)
         if done is None:
             self._lost_one = message.qos > 0 or self._lost_one
+            self._arrived.set()
             return
         self._unanswered.append((message, done))
         self._arrived.set()

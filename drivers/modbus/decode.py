@@ -29,7 +29,6 @@ from firmware_profiles.sensor_model import (
     StatusRule,
     ValueRule,
     decimal_of,
-    first_of,
     key_of,
     number_of,
     wire_address,
@@ -391,8 +390,3 @@ def _shown(number: float, digits: int) -> str:
     if isinstance(number, int):
         return f"{number // 10**digits}.{number % 10**digits:0{digits}}" if digits else str(number)
     return format(Decimal(repr(number)), "f") if 1e-9 < abs(number) < 1e15 or not number else repr(number)
-
-
-def code_of(base: int, function: int, wire: int) -> str:
-    """A register as the manual names it."""
-    return str(wire + first_of(base, function))
